@@ -1,0 +1,237 @@
+"""Envelopes and the messages inside them: what peers say to each other over gossip.
+
+One signed envelope a message; a job's messages are sealed to the job before they go in. `open_envelope`
+is the gossip check, labelled IGNORE or REJECT as in the specification; it needs no key but the sender's.
+
+Spec: protocols/README.md, "Messages".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NewType
+
+from protocols import record
+from protocols.chain import Entry
+from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber
+from protocols.verdict import Ignore, Reject
+
+VERSION = 1
+VERSIONS = (1, 1)
+"""[min, max] that this release speaks."""
+
+MAX_ENVELOPE_BYTES = 140 * 1024  # Waku carries 150 KB; the rest is the WakuMessage around us
+MAX_INLINE_BYTES = 100 * 1024  # larger updates are pulled by content id
+MAX_SKEW_S = 60  # clocks of strangers; beyond it a replay of an old envelope is refused
+SIGNED_PREFIX = b"skynet envelope 1"
+
+MessageId = NewType("MessageId", bytes)
+"""32 bytes: sha256 of the signed part. Acknowledgements name it."""
+
+record.LENGTHS[MessageId] = 32
+
+# -- Bodies --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Lobby: where a node listens and which protocol versions it speaks."""
+
+    addresses: tuple[str, ...]
+    versions: tuple[int, int]
+    offers_work: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobAnnounced:
+    """Lobby: a job whose package and sealed data are to be had at these addresses."""
+
+    job: JobId
+    holders: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateAnnounced:
+    """Job: a worker's receipt for a round, with the update inline while it is small."""
+
+    round: RoundNumber
+    entry: Entry
+    weights: Commitment
+    """C(w_H), the last step leaf."""
+    receipt: bytes
+    """EIP-712 `Receipt` by the worker's wallet."""
+    update: bytes
+    """Encoded update, or empty: pull `entry.update`."""
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Job: the leader's set for a round; entries ordered by seat."""
+
+    round: RoundNumber
+    view: int
+    parent: Digest
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VoteCast:
+    """Job: a worker's EIP-712 `Vote`."""
+
+    round: RoundNumber
+    view: int
+    parent: Digest
+    set_root: Digest
+    participants: int
+    """Bit i set: seat i has an entry in the set."""
+    state: ContentId
+    commitment: Commitment
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ViewChanged:
+    """Job: the sender gave up on the leader; `locked` is the set it has signed in this round."""
+
+    round: RoundNumber
+    view: int
+    """The view it moves to."""
+    locked: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReported:
+    """Job: what the requester sees of a certified round; judged by nobody."""
+
+    round: RoundNumber
+    state: ContentId
+    loss: float
+    accuracy: float
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """Job: messages that arrived here, by id."""
+
+    messages: tuple[MessageId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSealed:
+    """Job, unsealed: the final state, HPKE-sealed to the requester, may be had under `sealed`."""
+
+    job: JobId
+    state: ContentId
+    sealed: ContentId
+    size_bytes: int
+    worker: Address
+
+
+Body = (
+    Hello
+    | JobAnnounced
+    | UpdateAnnounced
+    | Proposal
+    | VoteCast
+    | ViewChanged
+    | RoundReported
+    | Acknowledged
+    | ResultSealed
+)
+
+KINDS: dict[str, type[Body]] = {
+    "hello": Hello,
+    "job": JobAnnounced,
+    "update": UpdateAnnounced,
+    "proposal": Proposal,
+    "vote": VoteCast,
+    "view": ViewChanged,
+    "round": RoundReported,
+    "ack": Acknowledged,
+    "result": ResultSealed,
+}
+NAMES = {cls: name for name, cls in KINDS.items()}
+SEALED = frozenset({"update", "proposal", "vote", "view", "round", "ack"})
+"""Kinds whose body is AEAD under the job key."""
+
+# -- Envelope ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    version: int
+    kind: str
+    sender: bytes
+    """Ed25519 public key of the node, 32 bytes."""
+    job: bytes
+    """Job id, or empty in the lobby."""
+    sequence: int
+    """Distinct for each message of the sender; never reused, also after a restart."""
+    sent_s: int
+    body: bytes
+    """A record, sealed if the kind is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    envelope: Envelope
+    signature: bytes
+
+
+def signed_part(envelope: Envelope) -> bytes:
+    """Return the bytes that the sender signs."""
+    return SIGNED_PREFIX + record.encode(envelope)
+
+
+def seal_context(envelope: Envelope) -> bytes:
+    """Return what the AEAD authenticates beside the body: a body can't move to another envelope."""
+    head = (envelope.kind.encode(), envelope.sender, envelope.job, envelope.sequence.to_bytes(8, "big"))
+    return b"skynet body 1" + b"".join(len(part).to_bytes(2, "big") + part for part in head)
+
+
+def encode_envelope(envelope: Envelope, sign: Callable[[bytes], bytes]) -> bytes:
+    """Return the envelope's wire bytes."""
+    return record.encode(_Signed(envelope, sign(signed_part(envelope))))
+
+
+def message_id(envelope: Envelope) -> MessageId:
+    return MessageId(hashlib.sha256(signed_part(envelope)).digest())
+
+
+def open_envelope(
+    data: bytes, *, now_s: float, verify: Callable[[bytes, bytes, bytes], bool], fresh: bool = True
+) -> Envelope | Ignore | Reject:
+    """Check one envelope as gossip does.
+
+    [REJECT] it decodes within the size limit; its kind's job field is as the kind demands; the
+    signature is the sender's. [IGNORE] versions that we don't speak, unknown kinds (a newer peer
+    may know them), and clocks more than MAX_SKEW_S away unless `fresh` is False (a stored message).
+    """
+    signed = record.decode(_Signed, data, limit_bytes=MAX_ENVELOPE_BYTES)
+    if isinstance(signed, Reject):
+        return signed
+    envelope = signed.envelope
+    if not VERSIONS[0] <= envelope.version <= VERSIONS[1]:
+        return Ignore(f"envelope version {envelope.version}; this node speaks {VERSIONS[0]} to {VERSIONS[1]}")
+    if envelope.kind not in KINDS:
+        return Ignore(f"unknown kind {envelope.kind!r:.40}")
+    if len(envelope.sender) != 32 or len(envelope.job) not in (0, 32) or len(signed.signature) != 64:
+        return Reject("a key, job id or signature of the wrong length")
+    if (envelope.kind in ("hello", "job")) == bool(envelope.job):
+        return Reject(f"kind {envelope.kind} on the wrong topic")
+    if envelope.sequence < 0 or envelope.sequence >= 2**63:
+        return Reject("sequence out of range")
+    if fresh and abs(now_s - envelope.sent_s) > MAX_SKEW_S:
+        return Ignore(f"sent {now_s - envelope.sent_s:+.0f} s away from our clock")
+    if not verify(envelope.sender, signed_part(envelope), signed.signature):
+        return Reject("bad signature")
+    return envelope
+
+
+def decode_body(kind: str, body: bytes) -> Body | Reject:
+    """Return the message that an opened body holds."""
+    return record.decode(KINDS[kind], body, limit_bytes=MAX_ENVELOPE_BYTES)

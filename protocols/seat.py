@@ -1,0 +1,365 @@
+"""A node's part in one job, from hearing of it to the last wei, as a pure state machine.
+
+    HEARD -> FIT -> APPLIED -> SEATED -> READY -> WORKING -> OVER          (or DECLINED at any check)
+
+The state is what chain events and finished actions say; `decide` derives from it what to do now, so a
+restart replays the chain, becomes live and goes on where it was. Every action is idempotent or refused
+by the contract, and is not asked for again while it is under way.
+
+Anyone may move a stuck job on: duties are staggered by rank, so that the first mover spares the rest.
+Spec: protocols/README.md, "Seats"; DESIGN §4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from protocols.chain import (
+    Applied,
+    Apply,
+    Assign,
+    Assigned,
+    Call,
+    ChainEvent,
+    Expire,
+    JobEnded,
+    JobPosted,
+    JobState,
+    KeysDelivered,
+    NullRound,
+    ProofAccepted,
+    ProvingStarted,
+    Ready,
+    Release,
+    RoundCommitted,
+    RoundNulled,
+    Settle,
+    Terms,
+    TrainingStarted,
+    Withdraw,
+    WorkerReady,
+    WorkerSlashed,
+)
+from protocols.ids import Address, JobId, RoundNumber, Seat
+
+STAGGER_S = 2.0  # between movers: longer than a block, so that the second sees what the first did
+RETRY_S = 2.0  # before an action that failed is tried again
+
+# -- Events and effects --------------------------------------------------------
+
+
+class Action(Enum):
+    """What the node may have under way for a job; at most one of each."""
+
+    FETCH = "fetch"
+    CHECK = "check"
+    OPEN = "open"
+    START = "start"
+    STOP = "stop"
+    APPLY = "apply"
+    READY = "ready"
+    MOVE = "move"
+    RELEASE = "release"
+    WITHDRAW = "withdraw"
+
+
+@dataclass(frozen=True, slots=True)
+class OnChain:
+    event: ChainEvent
+
+
+@dataclass(frozen=True, slots=True)
+class ActionDone:
+    action: Action
+    ok: bool
+    permanent: bool = False
+    """Of a failure: the package is unfit, don't try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """The chain has been read to its head: act from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    now_s: float
+    """Chain time."""
+
+
+Event = OnChain | ActionDone | CaughtUp | TimePassed
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPackage:
+    """Bring package, data and everything they name into the Store."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPackage:
+    """Rebuild circuit and keys, load the artifacts, compare with the terms."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPages:
+    """Unwrap the job key and open every page."""
+
+    wrap: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StartWork:
+    workers: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StopWork:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    action: Action
+    call: Call
+
+
+Effect = FetchPackage | CheckPackage | OpenPages | StartWork | StopWork | Perform
+
+# -- State ---------------------------------------------------------------------
+
+
+class Fitness(Enum):
+    UNKNOWN = "unknown"
+    FETCHED = "fetched"
+    FIT = "fit"
+    UNFIT = "unfit"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    job: JobId
+    terms: Terms
+    requester: Address
+    me: Address
+    offers_work: bool
+    join_deadline_s: int
+    live: bool = False
+    now_s: float = 0.0
+    state: JobState = JobState.OPEN
+    fitness: Fitness = Fitness.UNKNOWN
+    applicants: tuple[Address, ...] = ()
+    workers: tuple[Address, ...] = ()
+    wraps: tuple[bytes, ...] = ()
+    opened: bool = False
+    ready: frozenset[Address] = frozenset()
+    working: bool = False
+    next_round: RoundNumber = RoundNumber(0)  # noqa: RUF009 - a NewType call is the identity
+    deadline_s: float = 0.0
+    """Of the state the job is in."""
+    participations: Mapping[Seat, int] = field(default_factory=dict)
+    proofs: Mapping[Address, int] = field(default_factory=dict)
+    """Accepted samples by worker."""
+    slashed: bool = False
+    released: bool = False
+    withdrawn: bool = False
+    busy: frozenset[Action] = frozenset()
+    retry_s: Mapping[Action, float] = field(default_factory=dict)
+
+
+Step = tuple[Part, tuple[Effect, ...]]
+
+
+def hear(event: JobPosted, me: Address, *, offers_work: bool) -> Part:
+    """Return the part that begins with a job's posting."""
+    return Part(event.job, event.terms, event.requester, me, offers_work, event.join_deadline_s)
+
+
+# -- Transition ----------------------------------------------------------------
+
+
+def step(part: Part, event: Event) -> Step:
+    match event:
+        case OnChain(on_chain):
+            part = _hear_chain(part, on_chain)
+        case ActionDone():
+            part = _finish(part, event)
+        case CaughtUp():
+            part = replace(part, live=True)
+        case TimePassed(now_s):
+            part = replace(part, now_s=max(part.now_s, now_s))
+    return _decide(part) if part.live else (part, ())
+
+
+def is_over(part: Part) -> bool:
+    """Whether nothing is left to do or to receive."""
+    ended = part.state in (JobState.SETTLED, JobState.CANCELLED, JobState.EXPIRED)
+    idle = not part.working and not part.busy
+    square = part.withdrawn and (part.released or part.slashed)
+    return ended and idle and (square or part.me not in part.applicants)
+
+
+def _hear_chain(part: Part, event: ChainEvent) -> Part:
+    match event:
+        case Applied(_, worker):
+            return replace(part, applicants=(*part.applicants, worker))
+        case Assigned(_, workers, deadline_s):
+            return replace(part, state=JobState.ASSIGNED, workers=workers, deadline_s=deadline_s)
+        case KeysDelivered(_, wraps):
+            return replace(part, wraps=wraps)
+        case WorkerReady(_, worker):
+            return replace(part, ready=part.ready | {worker})
+        case TrainingStarted(_, deadline_s):
+            return replace(part, state=JobState.TRAINING, deadline_s=deadline_s)
+        case RoundCommitted():
+            took_part = {s: part.participations.get(s, 0) + 1 for s in _seats_of(part, event.participants)}
+            part = replace(part, participations={**part.participations, **took_part})
+            return replace(part, next_round=RoundNumber(event.round + 1), deadline_s=event.round_deadline_s)
+        case RoundNulled(_, number, deadline_s):
+            return replace(part, next_round=RoundNumber(number + 1), deadline_s=deadline_s)
+        case ProvingStarted(_, _, deadline_s):
+            return replace(part, state=JobState.PROVING, deadline_s=deadline_s)
+        case ProofAccepted(_, worker):
+            return replace(part, proofs={**part.proofs, worker: part.proofs.get(worker, 0) + 1})
+        case WorkerSlashed(_, worker) if worker == part.me:
+            return replace(part, slashed=True)
+        case JobEnded(_, state):
+            return replace(part, state=state)
+        case _:
+            return part
+
+
+def _seats_of(part: Part, bits: int) -> tuple[Seat, ...]:
+    return tuple(Seat(i) for i in range(len(part.workers)) if bits >> i & 1)
+
+
+def _finish(part: Part, done: ActionDone) -> Part:
+    part = replace(part, busy=part.busy - {done.action})
+    if not done.ok:
+        part = replace(part, retry_s={**part.retry_s, done.action: part.now_s + RETRY_S})
+        if not done.permanent:
+            return part
+    match done.action:
+        case Action.FETCH | Action.CHECK if not done.ok:
+            return replace(part, fitness=Fitness.UNFIT)
+        case Action.FETCH:
+            return replace(part, fitness=Fitness.FETCHED)
+        case Action.CHECK:
+            return replace(part, fitness=Fitness.FIT)
+        case Action.OPEN:
+            return replace(part, opened=done.ok, fitness=Fitness.FIT if done.ok else Fitness.UNFIT)
+        case Action.START | Action.STOP:
+            return replace(part, working=done.action is Action.START)
+        case Action.RELEASE:
+            return replace(part, released=True)
+        case Action.WITHDRAW:
+            return replace(part, withdrawn=True)
+        case Action.APPLY | Action.READY | Action.MOVE:  # done when its event is seen, not before
+            return replace(part, retry_s={**part.retry_s, done.action: part.now_s + RETRY_S})
+
+
+# -- Decision ------------------------------------------------------------------
+
+
+def _decide(part: Part) -> Step:
+    effects: list[Effect] = []
+    for action, effect in _wanted(part):
+        if action not in part.busy and part.now_s >= part.retry_s.get(action, 0.0):
+            part = replace(part, busy=part.busy | {action})
+            effects.append(effect)
+    return part, tuple(effects)
+
+
+def _wanted(part: Part) -> list[tuple[Action, Effect]]:
+    wanted: list[tuple[Action, Effect]] = []
+    match part.state:
+        case JobState.OPEN:
+            wanted += _wanted_open(part)
+        case JobState.ASSIGNED:
+            wanted += _wanted_assigned(part)
+        case JobState.TRAINING | JobState.PROVING:
+            if part.me in part.workers and part.opened and not part.working:
+                wanted.append((Action.START, StartWork(part.workers)))
+            elif part.me in part.workers and not part.opened:
+                wanted += _wanted_keys(part)
+            if part.state is JobState.PROVING and _all_proved(part):
+                wanted += _duty(part, 0.0, Settle(part.job))
+            elif part.state is JobState.PROVING:
+                wanted += _duty(part, part.deadline_s, Settle(part.job))
+            else:
+                wanted += _duty(part, part.deadline_s, NullRound(part.job, part.next_round))
+        case _:
+            wanted += _wanted_over(part)
+    if part.workers and part.me in part.applicants and part.me not in part.workers:
+        wanted += _wanted_release(part)
+    return wanted
+
+
+def _wanted_open(part: Part) -> list[tuple[Action, Effect]]:
+    if part.now_s > part.join_deadline_s:
+        enough = len(part.applicants) >= part.terms.seats
+        return _duty(part, part.join_deadline_s, Assign(part.job) if enough else Expire(part.job))
+    if not part.offers_work or part.me in part.applicants:
+        return []
+    match part.fitness:
+        case Fitness.UNKNOWN:
+            return [(Action.FETCH, FetchPackage())]
+        case Fitness.FETCHED:
+            return [(Action.CHECK, CheckPackage())]
+        case Fitness.FIT:
+            return [(Action.APPLY, Perform(Action.APPLY, Apply(part.job)))]
+        case Fitness.UNFIT:
+            return []
+
+
+def _wanted_assigned(part: Part) -> list[tuple[Action, Effect]]:
+    wanted = _duty(part, part.deadline_s, Expire(part.job))
+    if part.me in part.workers and not part.opened:
+        wanted += _wanted_keys(part)
+    elif part.me in part.workers and part.me not in part.ready:
+        wanted.append((Action.READY, Perform(Action.READY, Ready(part.job))))
+    return wanted
+
+
+def _wanted_keys(part: Part) -> list[tuple[Action, Effect]]:
+    """Package, check and keys, in that order; all three again after a restart."""
+    match part.fitness:
+        case Fitness.UNKNOWN:
+            return [(Action.FETCH, FetchPackage())]
+        case Fitness.FETCHED:
+            return [(Action.CHECK, CheckPackage())]
+        case Fitness.FIT if part.wraps:
+            return [(Action.OPEN, OpenPages(part.wraps[part.workers.index(part.me)]))]
+        case _:
+            return []
+
+
+def _wanted_over(part: Part) -> list[tuple[Action, Effect]]:
+    if part.working:
+        return [(Action.STOP, StopWork())]
+    if part.me not in part.applicants:
+        return []
+    wanted = _wanted_release(part)
+    if not part.withdrawn:
+        wanted.append((Action.WITHDRAW, Perform(Action.WITHDRAW, Withdraw())))
+    return wanted
+
+
+def _wanted_release(part: Part) -> list[tuple[Action, Effect]]:
+    if part.released or part.slashed:
+        return []
+    return [(Action.RELEASE, Perform(Action.RELEASE, Release(part.job, part.me)))]
+
+
+def _all_proved(part: Part) -> bool:
+    took_part = [part.workers[s] for s, n in part.participations.items() if n]
+    return all(part.proofs.get(w, 0) >= part.terms.samples for w in took_part)
+
+
+def _duty(part: Part, from_s: float, call: Call) -> list[tuple[Action, Effect]]:
+    """A call that anyone may make: in rank order, each mover waits for the one before."""
+    movers = part.workers or part.applicants
+    if part.me not in movers or part.now_s <= from_s + movers.index(part.me) * STAGGER_S:
+        return []
+    return [(Action.MOVE, Perform(Action.MOVE, call))]
