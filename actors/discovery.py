@@ -1,0 +1,105 @@
+"""Discovery: keeps us connected to enough peers, and lets them find us.
+
+Consumes  PeerEvent (blocks), AddressesKnown (sheds oldest: the next Hello repeats it)
+Emits     SendToLobby(Hello)
+Restart   permanent, after transport and gossip; the book starts from the configuration and what is connected
+
+Spec: protocols/README.md, "Discovery".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from actors.exchange import Exchange
+from actors.mail import AddressesKnown, GossipMail, SendToLobby
+from actors.ports import Inbox, NoAnswer, Outbox, PeerConnected, PeerEvent, PeerLost, Ports, Record
+from protocols import discovery
+from protocols.message import VERSIONS, Hello
+
+log = structlog.get_logger("skynet.actors.discovery")
+
+TICK_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryPlan:
+    bootstrap: tuple[str, ...]
+    offers_work: bool
+    inbox: Inbox[AddressesKnown]
+    to_gossip: Outbox[GossipMail]
+
+
+class DiscoveryActor:
+    def __init__(self, ports: Ports, plan: DiscoveryPlan, exchange: Exchange) -> None:
+        self._ports = ports
+        self._plan = plan
+        self._exchange = exchange
+        self._book = discovery.Book(ports.network.peer)
+
+    async def run(self, started: Callable[[], None]) -> None:
+        self._exchange.serve()
+        await self._step(discovery.AddressesHeard(self._plan.bootstrap))
+        for _, address in await self._ports.store.scan("contact"):
+            await self._step(discovery.AddressesHeard((address.decode(),)))
+        for peer in self._ports.network.connected():
+            await self._step(discovery.PeerConnected(peer))
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._watch_peers)
+            nursery.start_soon(self._tick)
+            started()
+            with self._plan.inbox.reader() as inbox:
+                async for known in inbox:
+                    await self._step(discovery.AddressesHeard(known.addresses))
+
+    async def _watch_peers(self) -> None:
+        with self._ports.peers.reader() as peers:
+            async for event in peers:
+                await self._step(self._translate(event))
+
+    def _translate(self, event: PeerEvent) -> discovery.Event:
+        match event:
+            case PeerConnected(peer):
+                return discovery.PeerConnected(peer)
+            case PeerLost(peer):
+                return discovery.PeerLost(peer, self._ports.time_s())
+
+    async def _tick(self) -> None:
+        while True:
+            now_s = self._ports.time_s()
+            connected = frozenset(self._ports.network.connected())
+            for peer in sorted(connected - self._book.connected):  # an event that was shed
+                await self._step(discovery.PeerConnected(peer))
+            for peer in sorted(self._book.connected - connected):
+                await self._step(discovery.PeerLost(peer, now_s))
+            await self._step(discovery.TimePassed(now_s))
+            await trio.sleep(TICK_S)
+
+    async def _step(self, event: discovery.Event) -> None:
+        self._book, effects = discovery.step(self._book, event)
+        self._exchange.known_addresses = (
+            *self._ports.network.addresses,
+            *(a for _, c in sorted(self._book.contacts.items()) for a in c.addresses),
+        )
+        for effect in effects:
+            match effect:
+                case discovery.Dial():
+                    self._nursery.start_soon(self._dial, effect)
+                case discovery.SayHello():
+                    hello = Hello(self._ports.network.addresses, VERSIONS, self._plan.offers_work)
+                    await self._plan.to_gossip.send(SendToLobby(hello))
+
+    async def _dial(self, dial: discovery.Dial) -> None:
+        for address in dial.addresses:
+            answer = await self._ports.network.dial(address)
+            if not isinstance(answer, NoAnswer):
+                await self._ports.store.write(Record("contact", answer.encode(), address.encode()))
+                await self._step(discovery.PeerConnected(answer))
+                return
+            log.info("can't dial", address=address, reason=answer.reason)
+        await self._step(discovery.DialFailed(dial.peer, self._ports.time_s()))

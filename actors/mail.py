@@ -1,0 +1,217 @@
+"""What actors send each other, and the log of a job's chain events that they share.
+
+Every channel that carries these is made by the wiring, so queued mail survives a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import trio
+
+from actors.ports import Outbox
+from protocols.chain import Call, ChainEvent, Entry, Terms
+from protocols.eip712 import Domain
+from protocols.ids import Address, ContentId, Digest, JobId, RoundNumber
+from protocols.message import Body, MessageId, UpdateAnnounced
+from protocols.package import Dataset, Package
+from protocols.round import Committee
+
+# -- A job, as its three actors see it -----------------------------------------
+
+
+class EventLog:
+    """A job's chain events, append-only: a follower that restarts reads it again from the start."""
+
+    def __init__(self) -> None:
+        self._events: list[ChainEvent] = []
+        self._grown = trio.Event()
+
+    def put(self, index: int, event: ChainEvent) -> None:
+        """Append, unless a watcher that restarted reads again what is here."""
+        if index == len(self._events):
+            self._events.append(event)
+            self._grown.set()
+            self._grown = trio.Event()
+
+    def so_far(self) -> tuple[ChainEvent, ...]:
+        return tuple(self._events)
+
+    async def follow(self, index: int = 0) -> AsyncIterator[ChainEvent]:
+        """Yield every event from `index` on, past and future."""
+        while True:
+            while index < len(self._events):
+                yield self._events[index]
+                index += 1
+            await self._grown.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """What is fixed while a job's actors run."""
+
+    job: JobId
+    terms: Terms
+    package: Package
+    dataset: Dataset
+    committee: Committee
+    node_keys: tuple[bytes, ...]
+    """By seat."""
+    domain: Domain
+    log: EventLog
+
+    @property
+    def me(self) -> Address:
+        return self.committee.workers[self.committee.me]
+
+    @property
+    def others(self) -> frozenset[bytes]:
+        """Node keys of the co-workers: whom a message must reach."""
+        return frozenset(k for seat, k in enumerate(self.node_keys) if seat != self.committee.me)
+
+
+# -- To gossip -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JobMail:
+    """A job's message from a peer, decoded, checked to be a member's, handed on once."""
+
+    sender: bytes
+    message: MessageId
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class SendToLobby:
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class SendToJob:
+    job: JobId
+    body: Body
+    recipients: frozenset[bytes] = frozenset()
+    """Node keys that must acknowledge; empty: best effort."""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowJob:
+    """Relay a job's shard and remember its result."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class JoinJob:
+    """Open the job's messages and hand them on to `mail`."""
+
+    job: JobId
+    members: frozenset[bytes]
+    mail: Outbox[JobMail] = field(repr=False)
+    acknowledge: bool = True
+    """False for a requester, who reads along: nobody waits for its word."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveJob:
+    job: JobId
+
+
+GossipMail = SendToLobby | SendToJob | FollowJob | JoinJob | LeaveJob
+
+# -- To discovery --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesKnown:
+    addresses: tuple[str, ...]
+
+
+# -- To the chain watcher ------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HoldersHeard:
+    """A job's package is to be had at these addresses."""
+
+    job: JobId
+    holders: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CallWanted:
+    """Send this call; what becomes of it is seen in the job's events."""
+
+    call: Call
+
+
+WatcherMail = HoldersHeard | CallWanted
+
+# -- Between a job's actors ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RoundBegan:
+    """The aggregator to the trainer: train from this state."""
+
+    round: RoundNumber
+    parent: Digest
+    state: ContentId
+
+
+@dataclass(frozen=True, slots=True)
+class RoundClosed:
+    """The aggregator to the trainer: our update was in the certified set, or it wasn't."""
+
+    round: RoundNumber
+    included: bool
+
+
+TrainerMail = RoundBegan | RoundClosed
+
+
+@dataclass(frozen=True, slots=True)
+class OwnUpdate:
+    """The trainer to the aggregator: our own update, before anybody else's."""
+
+    announced: UpdateAnnounced
+
+
+# -- Records that several actors read ------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRecord:
+    """Kind `receipt`, key job ‖ round: what we committed to in a round, written before it is announced."""
+
+    parent: Digest
+    """Of the round: it says which state we trained from."""
+    announced: UpdateAnnounced
+    weights: ContentId
+    """w_H: what a proof will be about."""
+    error: ContentId
+    """e_{r+1} if the update is counted."""
+    carried: ContentId
+    """e_{r+1} if it is not: the whole delta is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetRecord:
+    """Kind `set`, key job ‖ round: a certified set, kept for evidence and for laggards."""
+
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """Kind `error`, key job: the error feedback to begin the next round with."""
+
+    round: RoundNumber
+    """The last round it accounts for."""
+    error: ContentId | None
+
+
+def round_key(job: JobId, number: RoundNumber) -> bytes:
+    return job + number.to_bytes(8, "big")

@@ -1,0 +1,356 @@
+"""Ports: everything that an actor may ask of the world, as protocols.
+
+The node plugs adapters in, the simulator twins; an actor can't tell which. Ports raise only for our
+own faults (a full disk, a dead child after its restarts): what a peer or a chain does wrong comes back
+as a value. Tensors travel as content ids; the bytes lie in the `Store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import trio
+
+from protocols.chain import Call, ChainEvent
+from protocols.ids import Address, Commitment, ContentId, Digest, JobId, PeerId, PubsubTopic, RoundNumber, Wei
+from protocols.package import ChallengePage
+from protocols.verdict import Verdict
+
+Mail_co = TypeVar("Mail_co", covariant=True)
+Mail_contra = TypeVar("Mail_contra", contravariant=True)
+
+# -- Channels ------------------------------------------------------------------
+
+
+class Inbox(Protocol[Mail_co]):
+    """A bounded mailbox of the wiring's; each incarnation of an actor reads from a clone of its own."""
+
+    def reader(self) -> trio.MemoryReceiveChannel[Mail_co]: ...
+
+
+class Outbox(Protocol[Mail_contra]):
+    """The other end; what happens when it is full is the wiring's choice."""
+
+    async def send(self, mail: Mail_contra) -> None: ...
+
+
+# -- Network -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLost:
+    peer: PeerId
+
+
+PeerEvent = PeerConnected | PeerLost
+
+
+@dataclass(frozen=True, slots=True)
+class Gossip:
+    """One message that passed its topic's validator, from us or from a peer, at most once."""
+
+    topic: PubsubTopic
+    data: bytes
+    """An encoded WakuMessage."""
+
+
+Validator = Callable[[PeerId, bytes], Verdict]
+"""Judges a message before it is forwarded; must not block or raise."""
+
+Responder = Callable[[PeerId, bytes], Awaitable[bytes | None]]
+"""Answers one request; None closes the stream without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """A peer could not be reached, closed early, was too slow or answered too much."""
+
+    reason: str
+
+
+class Network(Protocol):
+    """A libp2p host with Waku relay."""
+
+    @property
+    def peer(self) -> PeerId: ...
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Multiaddrs that end in /p2p/<peer>."""
+
+    def connected(self) -> tuple[PeerId, ...]:
+        """Sorted."""
+
+    async def dial(self, address: str, *, timeout_s: float = 10.0) -> PeerId | NoAnswer: ...
+    async def subscribe(self, topic: PubsubTopic, validate: Validator) -> None:
+        """Idempotent. Messages arrive on the `Gossip` channel given at construction."""
+
+    async def unsubscribe(self, topic: PubsubTopic) -> None: ...
+    async def publish(self, topic: PubsubTopic, data: bytes) -> int:
+        """Return the number of mesh peers it was offered to; 0 is not an error, the outbox resends."""
+
+    async def request(
+        self, peer: PeerId, protocol: str, payload: bytes, *, limit_bytes: int, timeout_s: float
+    ) -> bytes | NoAnswer: ...
+    def respond(self, protocol: str, responder: Responder, *, limit_bytes: int) -> None:
+        """Serve `protocol`: one length-prefixed request, one reply of any size."""
+
+
+# -- Chain ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    number: int
+    hash: bytes
+    timestamp_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """The call's transaction is in a block and did not revert."""
+
+    transaction: bytes
+    gas_used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reverted:
+    reason: str
+    """The custom error's name, or what the node said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    reason: str
+
+
+Outcome = Mined | Reverted | Unreachable
+
+
+class Chain(Protocol):
+    """The contracts, seen from one wallet."""
+
+    @property
+    def chain_id(self) -> int: ...
+    @property
+    def jobs_address(self) -> Address: ...
+    @property
+    def wallet(self) -> Address: ...
+    async def head(self) -> Head | Unreachable: ...
+    async def events(self, first: int, last: int) -> Sequence[ChainEvent] | Unreachable:
+        """Decoded logs of our contracts in blocks first … last, in order."""
+
+    async def send(self, call: Call) -> Outcome:
+        """Simulate, sign, send and wait until it is mined. A simulation that reverts is not sent."""
+
+    async def balance(self, address: Address) -> Wei | Unreachable: ...
+    async def credit(self, address: Address) -> Wei | Unreachable:
+        """What `Jobs` owes the address."""
+
+    async def free_stake(self, address: Address) -> Wei | Unreachable: ...
+    async def beacon(self, number: int) -> Digest | Unreachable | None:
+        """Randomness of a beacon round; None before it is out."""
+
+    async def worker_keys(self, address: Address) -> tuple[bytes, bytes] | Unreachable | None:
+        """(node key, encryption key) as registered."""
+
+
+# -- Keys ----------------------------------------------------------------------
+
+
+class Vault(Protocol):
+    """Holds the node's three keys and the job keys. Nothing here returns a secret."""
+
+    @property
+    def node_key(self) -> bytes:
+        """Ed25519 public key, 32 bytes."""
+
+    @property
+    def encryption_key(self) -> bytes:
+        """X25519 public key, 32 bytes."""
+
+    @property
+    def wallet(self) -> Address: ...
+    def sign(self, message: bytes) -> bytes:
+        """Ed25519 by the node key."""
+
+    def verify(self, node_key: bytes, message: bytes, signature: bytes) -> bool: ...
+    def sign_digest(self, digest: Digest) -> bytes:
+        """65 bytes r ‖ s ‖ v by the wallet key, low s."""
+
+    def recover(self, digest: Digest, signature: bytes) -> Address | None: ...
+    def unwrap(self, job: JobId, wrapped: bytes) -> bool:
+        """Install a job key that was wrapped to our encryption key; False if it isn't for us."""
+
+    def holds(self, job: JobId) -> bool: ...
+    def seal(self, job: JobId, plaintext: bytes, *, context: bytes) -> bytes:
+        """AEAD under the job key with a fresh nonce; `context` is authenticated."""
+
+    def open(self, job: JobId, sealed: bytes, *, context: bytes) -> bytes | None: ...
+    def seal_to(self, encryption_key: bytes, plaintext: bytes, *, context: bytes) -> bytes:
+        """HPKE to one recipient."""
+
+
+# -- Store ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A row: what must survive a kill. Kinds are listed in protocols/README.md, "Records"."""
+
+    kind: str
+    key: bytes
+    value: bytes | None
+    """None deletes."""
+
+
+class Store(Protocol):
+    """Records in SQLite, blobs in files; a write has reached the disk when it returns."""
+
+    async def write(self, *records: Record) -> None:
+        """All or nothing."""
+
+    async def read(self, kind: str, key: bytes) -> bytes | None: ...
+    async def scan(self, kind: str, prefix: bytes = b"") -> Sequence[tuple[bytes, bytes]]:
+        """(key, value) ordered by key."""
+
+    async def put_blob(self, data: bytes, *, public: bool) -> ContentId:
+        """Public blobs are served to any peer that asks; private ones never leave."""
+
+    async def blob(self, content: ContentId) -> bytes | None: ...
+    async def is_public(self, content: ContentId) -> bool:
+        """Whether it is here and may be served."""
+
+    async def has_blob(self, content: ContentId) -> bool: ...
+
+
+# -- Compute -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The child found the package unfit, crashed on it, or outran its limits."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    job: JobId
+    round: RoundNumber
+    state: ContentId
+    """θ_r, int32 little-endian."""
+    error: ContentId | None
+    """Error feedback e_r, int32 little-endian; None is zero."""
+    pages: tuple[ContentId, ...]
+    """Opened pages, one an inner step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    weights: ContentId
+    """w_H on the grid, int32 little-endian."""
+    update: ContentId
+    """Encoded update."""
+    error: ContentId
+    """e_{r+1} if the update is counted: what the codec left out."""
+    carried: ContentId
+    """e_{r+1} if it is not: the whole delta and the old error."""
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    job: JobId
+    state: ContentId
+    """θ_r, followed by the outer optimizer's state if it has one: all that θ_{r+1} depends on."""
+    updates: tuple[ContentId, ...]
+    """In seat order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    loss: float
+    accuracy: float
+
+
+class Compute(Protocol):
+    """JAX in a child of the job's own. Content ids name blobs in the node's Store."""
+
+    async def open(self, job: JobId, package: ContentId) -> Refused | None:
+        """Start the child, load and compile the package; its blobs are in the Store."""
+
+    async def train(self, request: Train) -> Trained | Refused: ...
+    async def check_update(self, job: JobId, update: ContentId) -> Verdict:
+        """Whether it decodes to a vector of the package's length."""
+
+    async def aggregate(self, request: Aggregate) -> ContentId | Refused:
+        """θ_{r+1}, the same bytes on every platform."""
+
+    async def evaluate(self, job: JobId, state: ContentId, pages: tuple[ContentId, ...]) -> Evaluated | Refused: ...
+    async def close(self, job: JobId) -> None: ...
+
+
+# -- Prover --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    vk_digest: Digest
+    words: tuple[int, ...]
+    """The verifying key as `Verifiers.register` takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    proof: bytes
+    """Begins with C(θ), C(x), C(y), 64 bytes each."""
+    instances: tuple[int, ...]
+    """(loss,)"""
+    prove_s: float
+
+
+class Prover(Protocol):
+    """ezkl in a child of the job's own."""
+
+    async def open(self, job: JobId, package: ContentId) -> Keys | Refused:
+        """Rebuild circuit and keys from the package, or take them from the cache."""
+
+    async def commit(self, job: JobId, vector: ContentId) -> Commitment | Refused:
+        """C(v) of an int32 little-endian vector."""
+
+    async def prove(self, job: JobId, weights: ContentId, page: ContentId) -> Proof | Refused:
+        """Statement E over committed weights and one opened challenge page."""
+
+    async def check_pages(self, job: JobId, pages: tuple[ChallengePage, ...]) -> Refused | None:
+        """Recompute the commitments of opened challenge pages: a wrong one would cost us the stake."""
+
+    async def close(self, job: JobId) -> None: ...
+
+
+# -- All of them ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the wiring hands out; `gossip` and `peers` are fed by the network."""
+
+    network: Network
+    gossip: Inbox[Gossip]
+    peers: Inbox[PeerEvent]
+    chain: Chain
+    vault: Vault
+    store: Store
+    compute: Compute
+    prover: Prover
+    entropy: Callable[[int], bytes]
+    """n random bytes."""
+    time_s: Callable[[], float]
+    """Seconds since the epoch."""

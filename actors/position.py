@@ -1,0 +1,68 @@
+"""Where a job's training stands, on chain and here: folded from the job's events and our own certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from protocols.chain import Certificate, ChainEvent, ProvingStarted, RoundCommitted, RoundNulled, Terms, TrainingStarted
+from protocols.evidence import certificate_digest
+from protocols.ids import ContentId, Digest, JobId, RoundNumber
+from protocols.merkle import ZERO_DIGEST
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """What the next round starts from."""
+
+    round: RoundNumber
+    parent: Digest
+    state: ContentId
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The one rule: the chain's tip wins; ours may run ahead of it while it extends it."""
+
+    job: JobId
+    chain: Tip
+    """After the last round that the chain has decided."""
+    here: Tip
+    ours: Mapping[RoundNumber, Tip] = field(default_factory=dict)
+    """The tip after each round that we certified ourselves."""
+    training: bool = False
+    proving: bool = False
+
+
+def begin(job: JobId, terms: Terms) -> Position:
+    tip = Tip(RoundNumber(0), ZERO_DIGEST, terms.initial_state)
+    return Position(job, tip, tip)
+
+
+def certify(position: Position, certificate: Certificate) -> Position:
+    """Run ahead: the round is decided among us."""
+    args = (position.job, certificate.round, certificate.set_root, certificate.state, certificate.commitment)
+    tip = Tip(RoundNumber(certificate.round + 1), certificate_digest(*args), certificate.state)
+    return replace(position, here=tip, ours={**position.ours, certificate.round: tip})
+
+
+def hear(position: Position, event: ChainEvent) -> Position:
+    """Follow the chain; `here` changes only if it contradicts us or is ahead of us."""
+    match event:
+        case TrainingStarted():
+            return replace(position, training=True)
+        case RoundCommitted(_, number, _, _, state):
+            tip = Tip(RoundNumber(number + 1), event.certificate, state)
+        case RoundNulled(_, number):
+            tip = replace(position.chain, round=RoundNumber(number + 1))
+        case ProvingStarted():
+            return replace(position, proving=True)
+        case _:
+            return position
+    agrees = position.ours.get(number) == tip
+    return replace(position, chain=tip, here=position.here if agrees else tip)
+
+
+def may_vote(position: Position, number: RoundNumber) -> bool:
+    """Nobody votes r + 2 before r is on chain: a wrong branch stays short."""
+    return position.chain.round + 1 >= number

@@ -1,0 +1,1 @@
+"""Supervision: restart policy (pure), the trio shell around it, and mailboxes that outlive their readers."""
