@@ -56,7 +56,7 @@ from protocols.verdict import Accept, Reject
 
 log = structlog.get_logger("skynet.actors.aggregator")
 
-MAX_AHEAD = 512  # messages of later rounds kept while we catch up; beyond it a peer could fill memory
+MAX_AHEAD = 32  # messages of later rounds kept of one seat while we catch up; beyond it a peer could fill memory
 COMMIT_STAGGER_S = 3.0  # between those who would bring a certificate on chain
 RETRY_S = 0.5
 
@@ -135,7 +135,7 @@ class AggregatorActor:
         if jumped or self._position.training != before.training or self._position.proving != before.proving:
             await self._open_round()
         elif self._round is not None and positions.may_vote(self._position, self._round.number):
-            await self._step(rounds.VotingAllowed())
+            await self._step(rounds.VotingAllowed(self._ports.time_s()))
 
     async def _close_round(self, event: RoundCommitted | RoundNulled) -> None:
         bits = event.participants if isinstance(event, RoundCommitted) else 0
@@ -157,8 +157,10 @@ class AggregatorActor:
         await self._hold_state()
         may_vote = positions.may_vote(self._position, tip.round)
         now_s = self._ports.time_s()
-        locked = await self._lock_of(tip)
-        self._round = rounds.Round(self._context.committee, tip.round, tip.parent, now_s, may_vote, locked)
+        locked, proposed = await self._lock_of(tip), await self._proposed(tip)
+        self._round = rounds.Round(
+            self._context.committee, tip.round, tip.parent, now_s, may_vote, locked, proposals=proposed
+        )
         self._losses = {}
         await self._forget_mail(tip.round)
         await self._plan.to_trainer.send(RoundBegan(tip.round, tip.parent, tip.state))
@@ -178,6 +180,12 @@ class AggregatorActor:
         value = await self._ports.store.read("vote", round_key(self._context.job, tip.round))
         kept = None if value is None else decode(VoteRecord, value, limit_bytes=1 << 20)
         return kept.entries if isinstance(kept, VoteRecord) and kept.parent == tip.parent else ()
+
+    async def _proposed(self, tip: positions.Tip) -> dict[int, tuple[Entry, ...]]:
+        """Return what we proposed in this round before a restart, by view: a leader proposes once."""
+        rows = await self._ports.store.scan("proposal", round_key(self._context.job, tip.round))
+        kept = [decode(Proposal, value, limit_bytes=1 << 20) for _, value in rows]
+        return {p.view: p.entries for p in kept if isinstance(p, Proposal) and p.parent == tip.parent}
 
     # -- Mail
 
@@ -204,10 +212,12 @@ class AggregatorActor:
         if not isinstance(body, UpdateAnnounced | Proposal | VoteCast | ViewChanged):
             return
         current = self._position.here.round if self._round is None else self._round.number
-        if body.round > current or self._round is None:
-            self._ahead = [*self._ahead, (seat, body)][-MAX_AHEAD:] if body.round >= current else self._ahead
-            return
         if body.round < current:
+            return
+        if self._round is None or body.round > current or body.parent != self._round.parent:
+            # The same round of another parent: one of us has not heard yet that the chain nulled the one before.
+            if sum(s == seat for s, _ in self._ahead) < MAX_AHEAD:
+                self._ahead.append((seat, body))
             return
         match body:
             case UpdateAnnounced():
@@ -286,6 +296,8 @@ class AggregatorActor:
     async def _perform(self, effect: rounds.Effect) -> None:
         match effect:
             case rounds.SendProposal(proposal):
+                key = round_key(self._context.job, proposal.round) + proposal.view.to_bytes(4, "big")
+                await self._ports.store.write(Record("proposal", key, encode(proposal)))
                 await self._send(proposal)
             case rounds.SendViewChange(change):
                 log.info("view change", round=change.round, view=change.view)

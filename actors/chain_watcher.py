@@ -20,10 +20,10 @@ import trio
 from actors.exchange import Exchange
 from actors.intake import Intake
 from actors.mail import CallWanted, EventLog, FollowJob, GossipMail, HoldersHeard, JobContext, SendToLobby, WatcherMail
-from actors.ports import Head, Inbox, Mined, Outbox, Ports, Reverted, Unreachable
+from actors.ports import Head, Inbox, Mined, Outbox, Outcome, Ports, Reverted, Unreachable
 from protocols import seat
-from protocols.chain import Apply, Call, ChainEvent, JobPosted, Ready, Release, Withdraw, WorkerRegistered
-from protocols.ids import JobId
+from protocols.chain import Apply, Call, ChainEvent, JobPosted, Ready, Release, Terms, Withdraw, WorkerRegistered
+from protocols.ids import JobId, Wei
 from protocols.message import JobAnnounced
 
 log = structlog.get_logger("skynet.actors.chain_watcher")
@@ -49,6 +49,8 @@ class WatcherPlan:
     poll_s: float
     confirmations: int
     first_block: int
+    min_pay_wei: Wei
+    max_stake_wei: Wei
 
 
 class ChainWatcherActor:
@@ -121,7 +123,8 @@ class ChainWatcherActor:
         if isinstance(event, WorkerRegistered):
             return
         if isinstance(event, JobPosted):
-            offers = self._plan.offers_work and len(self._parts) < self._plan.max_jobs
+            idle = sum(map(seat.is_engaged, self._parts.values())) < self._plan.max_jobs
+            offers = self._plan.offers_work and idle and self._suits(event.terms)
             self._parts[event.job] = seat.hear(event, self._ports.chain.wallet, offers_work=offers)
             self._logs.setdefault(event.job, EventLog())
             await self._plan.to_gossip.send(FollowJob(event.job))
@@ -131,6 +134,11 @@ class ChainWatcherActor:
             self._logs[event.job].put(index, event)
             self._heard[event.job] = index + 1
             await self._step(event.job, seat.OnChain(event))
+
+    def _suits(self, terms: Terms) -> bool:
+        """Whether the operator would work for this pay and lock this stake."""
+        pay_wei = terms.budget_wei // max(terms.seats, 1)
+        return pay_wei >= self._plan.min_pay_wei and terms.stake_wei <= self._plan.max_stake_wei
 
     async def _announce(self, event: JobPosted) -> None:
         """Say that the job's package and data are to be had here, if they are."""
@@ -192,19 +200,22 @@ class ChainWatcherActor:
             credit_wei = await self._ports.chain.credit(self._ports.chain.wallet)
             if credit_wei == 0:
                 return seat.ActionDone(action, ok=True)
-        return seat.ActionDone(action, ok=await self._send(call))
+        outcome = await self._send(call)
+        # A release leaves no event: after a restart we ask again, and this is how we hear that it is done.
+        nothing_left = isinstance(outcome, Reverted) and outcome.reason == "NothingLocked"
+        return seat.ActionDone(action, ok=isinstance(outcome, Mined), permanent=nothing_left)
 
-    async def _send(self, call: Call) -> bool:
+    async def _send(self, call: Call) -> Outcome:
         name = type(call).__name__
-        match await self._ports.chain.send(call):
+        outcome = await self._ports.chain.send(call)
+        match outcome:
             case Mined(_, gas_used):
                 log.info("call mined", call=name, gas=gas_used)
-                return True
             case Reverted(reason):
                 log.info("call refused", call=name, reason=reason)
             case Unreachable(reason):
                 log.warning("chain unreachable", call=name, reason=reason)
-        return False
+        return outcome
 
 
 _ACTIONS = {

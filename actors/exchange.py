@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import structlog
 
-from actors.mail import SetRecord, round_key
+from actors.mail import round_key
 from actors.ports import NoAnswer, Ports, Record
 from protocols import exchange as rules
 from protocols.chain import Entry
@@ -167,8 +167,8 @@ class Exchange:
         found = []
         for peer in peers:
             data = await self._open_sealed(peer, job, rules.GetSet(job, number), rules.set_name(number))
-            held = None if data is None else decode(SetRecord, data, limit_bytes=1 << 20)
-            if isinstance(held, SetRecord):
+            held = None if data is None else decode(rules.CertifiedSet, data, limit_bytes=1 << 20)
+            if isinstance(held, rules.CertifiedSet):
                 found.append(held.entries)
         return found
 

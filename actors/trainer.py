@@ -85,7 +85,7 @@ class TrainerActor:
         commitment = await self._ports.prover.commit(context.job, trained.weights)
         if isinstance(commitment, Refused):
             raise TrainingFailed(commitment.reason)
-        announced = await self._announce(began.round, trained, commitment)
+        announced = await self._announce(began, trained, commitment)
         receipt = ReceiptRecord(began.parent, announced, trained.weights, trained.error, trained.carried)
         await self._exchange.own(context.job, trained.update)
         await self._ports.store.write(Record("receipt", round_key(context.job, began.round), encode(receipt)))
@@ -99,15 +99,15 @@ class TrainerActor:
         chosen = pages_of_round(seed, len(train), len(committee.workers), committee.me, number, steps)
         return tuple(train[i].opened for i in chosen)
 
-    async def _announce(self, number: RoundNumber, trained: Trained, weights: Commitment) -> UpdateAnnounced:
-        context = self._context
+    async def _announce(self, began: RoundBegan, trained: Trained, weights: Commitment) -> UpdateAnnounced:
+        context, number = self._context, began.round
         leaves = compute_root([step_leaf(context.job, context.me, number, context.terms.steps, weights)])
         entry = Entry(context.me, trained.update, leaves)
         receipt = Receipt(context.job, entry.worker, number, entry.update, entry.leaves)
         signature = self._ports.vault.sign_digest(compute_digest(context.domain, receipt))
         update = await self._ports.store.blob(trained.update) or b""
         inline = update if len(update) <= MAX_INLINE_BYTES else b""
-        return UpdateAnnounced(number, entry, weights, signature, inline, trained.loss)
+        return UpdateAnnounced(number, began.parent, entry, weights, signature, inline, trained.loss)
 
     async def _close(self, closed: RoundClosed) -> None:
         """Fix the error feedback of the next round, once."""

@@ -32,7 +32,7 @@ from node.link import Link
 from node.supervision.mailbox import Block, LatestOnly, Mailbox, ShedOldest
 from node.supervision.policy import Intensity, Restart, Rules, Strategy
 from node.supervision.supervisor import Child, ChildGone, Readiness, Supervisor
-from protocols.ids import JobId, PeerId
+from protocols.ids import JobId, PeerId, Wei
 
 log = structlog.get_logger("skynet.node.wiring")
 
@@ -95,6 +95,10 @@ class Settings:
     poll_s: float
     confirmations: int
     first_block: int
+    min_pay_wei: Wei = Wei(0)  # noqa: RUF009 - a NewType call is the identity
+    """Least pay of a seat."""
+    max_stake_wei: Wei = Wei(10**18)  # noqa: RUF009
+    """Most stake to lock for one job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +199,8 @@ class House:
             settings.poll_s,
             settings.confirmations,
             settings.first_block,
+            settings.min_pay_wei,
+            settings.max_stake_wei,
         )
         await ChainWatcherActor(self.ports, plan, self.exchange, self.work).run(task_status.started)
 

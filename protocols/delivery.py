@@ -22,6 +22,7 @@ ACK_DELAY_S = 0.05  # batches the answers to a burst; a round trip of gossip is 
 FIRST_RESEND_S = 1.0  # several round trips across the internet
 MAX_RESEND_S = 15.0
 GIVE_UP_S = 120.0  # a round's time-out is shorter; later nobody needs the message
+ACKS_AT_ONCE = 1024  # ids in one acknowledgement, 35 KB; more would not fit an envelope
 SEEN = 8192  # ids remembered; too few and a late duplicate is handed on twice
 
 # -- Events and effects --------------------------------------------------------
@@ -115,11 +116,16 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
+    """sent = acknowledged + given up + withdrawn + what is pending."""
+
     sent: int = 0
+    """Messages that somebody must acknowledge, those taken up again after a restart included."""
     acknowledged: int = 0
     """Messages that every recipient acknowledged."""
     resent: int = 0
     given_up: int = 0
+    withdrawn: int = 0
+    """Not wanted any more: we left their job."""
     duplicates: int = 0
 
 
@@ -147,7 +153,8 @@ def step(state: Delivery, event: Event) -> tuple[Delivery, tuple[Effect, ...]]:
             return _arrived(state, event)
         case JobLeft(job):
             gone = tuple(m for m, p in state.pending.items() if p.job == job)
-            return _without(state, gone), tuple(Forget(m) for m in gone)
+            counts = replace(state.counts, withdrawn=state.counts.withdrawn + len(gone))
+            return _without(replace(state, counts=counts), gone), tuple(Forget(m) for m in gone)
         case TimePassed(now_s):
             return _time_passed(state, now_s)
 
@@ -161,13 +168,12 @@ def next_deadline_s(state: Delivery) -> float | None:
 
 
 def _sent(state: Delivery, event: MessageSent) -> tuple[Delivery, tuple[Effect, ...]]:
-    counts = replace(state.counts, sent=state.counts.sent + 1)
-    state = replace(state, counts=counts)
     publish = Publish(event.job, event.wire)
-    if not event.recipients:
+    if not event.recipients or event.message in state.pending:
         return state, (publish,)
+    counts = replace(state.counts, sent=state.counts.sent + 1)
     pending = Pending(event.job, event.wire, event.recipients, event.now_s, event.now_s + FIRST_RESEND_S)
-    return replace(state, pending={**state.pending, event.message: pending}), (publish,)
+    return replace(state, pending={**state.pending, event.message: pending}, counts=counts), (publish,)
 
 
 def _acknowledged(state: Delivery, event: AcknowledgementReceived) -> tuple[Delivery, tuple[Effect, ...]]:
@@ -183,7 +189,7 @@ def _acknowledged(state: Delivery, event: AcknowledgementReceived) -> tuple[Deli
 
 
 def _arrived(state: Delivery, event: MessageArrived) -> tuple[Delivery, tuple[Effect, ...]]:
-    if event.acknowledge:
+    if event.acknowledge and event.message not in state.owed.get(event.job, ()):
         owed = {**state.owed, event.job: (*state.owed.get(event.job, ()), event.message)}
         due_s = state.owed_due_s if state.owed_due_s is not None else event.now_s + ACK_DELAY_S
         state = replace(state, owed=owed, owed_due_s=due_s)
@@ -199,7 +205,9 @@ def _arrived(state: Delivery, event: MessageArrived) -> tuple[Delivery, tuple[Ef
 def _time_passed(state: Delivery, now_s: float) -> tuple[Delivery, tuple[Effect, ...]]:
     effects: list[Effect] = []
     if state.owed_due_s is not None and now_s >= state.owed_due_s:
-        effects += [SendAcknowledgements(job, messages) for job, messages in sorted(state.owed.items())]
+        for job, messages in sorted(state.owed.items()):
+            batches = range(0, len(messages), ACKS_AT_ONCE)
+            effects += [SendAcknowledgements(job, messages[i : i + ACKS_AT_ONCE]) for i in batches]
         state = replace(state, owed={}, owed_due_s=None)
     late = [(m, p) for m, p in state.pending.items() if now_s >= p.due_s]
     lost = tuple(m for m, p in late if now_s - p.since_s >= GIVE_UP_S)

@@ -14,7 +14,8 @@ from protocols.ids import PeerId
 
 FIRST_RETRY_S = 0.5  # a neighbour that restarts is back within seconds
 MAX_RETRY_S = 60.0
-MAX_PEERS = 256  # addresses kept; a stranger can't fill memory with invented ones
+MAX_PEERS = 256  # contacts kept; a stranger can't fill memory with invented ones
+MAX_FAILURES = 3  # dials in a row; a contact that failed more makes room for a new one when the book is full
 MAX_ADDRESSES = 8  # of one peer
 MAX_ADDRESS_CHARS = 256
 MAX_DIALS = 8  # at a time
@@ -123,13 +124,25 @@ def _with_addresses(book: Book, addresses: tuple[str, ...]) -> Book:
     contacts = dict(book.contacts)
     for address in addresses[:MAX_PEERS]:
         peer = peer_of(address)
-        if peer is None or peer == book.me or (peer not in contacts and len(contacts) >= MAX_PEERS):
+        if peer is None or peer == book.me:
             continue
+        if peer not in contacts and len(contacts) >= MAX_PEERS:
+            gone = _dead(book, contacts)
+            if gone is None:
+                continue
+            del contacts[gone]
         contact = contacts.get(peer, Contact(()))
         if address not in contact.addresses:
             newest = (address, *contact.addresses)[:MAX_ADDRESSES]
             contacts[peer] = replace(contact, addresses=newest)
     return replace(book, contacts=contacts)
+
+
+def _dead(book: Book, contacts: Mapping[PeerId, Contact]) -> PeerId | None:
+    """Return whom to forget for a newcomer: invented contacts must not keep the true ones out."""
+    alive = book.connected | book.dialling
+    failing = [(c.failures, p) for p, c in contacts.items() if c.failures > MAX_FAILURES and p not in alive]
+    return max(failing)[1] if failing else None
 
 
 def _backed_off(book: Book, peer: PeerId, now_s: float) -> Book:

@@ -119,7 +119,7 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class CertifiedSet:
-    """What a `GetSet` reply holds after opening."""
+    """What a `GetSet` reply holds after opening; kept in the Store as it is (`actors.mail.SetRecord`)."""
 
     entries: tuple[Entry, ...]
 

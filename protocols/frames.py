@@ -20,8 +20,10 @@ import msgpack
 from protocols.verdict import Reject
 
 HEADER_BYTES = 4
-MAX_FRAME_BYTES = 1 << 20  # file names and numbers; lower refuses a proof (≤ 64 KiB) with its key's words
-MAX_ITEMS = 4096  # of one list; lower refuses the words of a verifying key or a round's pages
+MAX_REPLY_BYTES = 1 << 20  # numbers; lower refuses a proof (≤ 64 KiB) with its key's words
+MAX_REPLY_ITEMS = 4096  # of one list or map; lower refuses the words of a verifying key
+MAX_REQUEST_BYTES = 16 << 20  # from the parent, who is trusted: the file of the page of every inner step
+MAX_REQUEST_ITEMS = 1 << 17
 MAX_DEPTH = 8  # lower refuses {"done": {"entries": [{…}]}}; msgpack's own bound is 1024, deep enough to hurt
 MAX_REASON_CHARS = 500  # a refusal ends up in logs and on screens
 
@@ -30,32 +32,30 @@ Frame = dict[str, object]
 # -- Bytes ---------------------------------------------------------------------
 
 
-def encode_frame(message: Mapping[str, object]) -> bytes:
+def encode_frame(message: Mapping[str, object], *, limit_bytes: int = MAX_REPLY_BYTES) -> bytes:
     """Return the length and the map; ValueError if it is too large: our own fault."""
     body = msgpack.packb(dict(message), use_bin_type=True)
-    if len(body) > MAX_FRAME_BYTES:
+    if len(body) > limit_bytes:
         raise ValueError(f"a frame of {len(body)} bytes")
     return struct.pack(">I", len(body)) + bytes(body)
 
 
-def decode_length(header: bytes) -> int | Reject:
+def decode_length(header: bytes, *, limit_bytes: int = MAX_REPLY_BYTES) -> int | Reject:
     """Return how many bytes follow."""
     if len(header) != HEADER_BYTES:
         return Reject("the frame's length is cut short")
     (length,) = struct.unpack(">I", header)
-    if not 0 < length <= MAX_FRAME_BYTES:
+    if not 0 < length <= limit_bytes:
         return Reject(f"a frame of {length} bytes")
     return int(length)
 
 
-def decode_body(body: bytes) -> Frame | Reject:
+def decode_body(body: bytes, *, limit_items: int = MAX_REPLY_ITEMS) -> Frame | Reject:
     """Return the map; its keys are strings, its values None, bool, int, float, str, bytes, list and dict."""
-    if len(body) > MAX_FRAME_BYTES:
-        return Reject(f"a frame of {len(body)} bytes")
     try:
-        # The bounds on lists and maps are ones on memory, too: the parser reserves what a header claims.
+        # The bound on lists and maps is one on memory, too: the parser reserves what a header claims.
         message = msgpack.unpackb(
-            body, raw=False, max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS, ext_hook=_refuse_extension
+            body, raw=False, max_array_len=limit_items, max_map_len=limit_items, ext_hook=_refuse_extension
         )
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException):
         return Reject("the frame is not msgpack")
@@ -84,7 +84,7 @@ def _is_plain(value: object, depth: int) -> bool:
 
 
 def request(do: str, fields: Mapping[str, object]) -> bytes:
-    return encode_frame({"do": do, **fields})
+    return encode_frame({"do": do, **fields}, limit_bytes=MAX_REQUEST_BYTES)
 
 
 def done(fields: Mapping[str, object]) -> bytes:
@@ -97,7 +97,7 @@ def refused(reason: str) -> bytes:
 
 def decode_request(body: bytes) -> tuple[str, Frame] | Reject:
     """Return the name of what to do and its fields."""
-    message = decode_body(body)
+    message = decode_body(body, limit_items=MAX_REQUEST_ITEMS)
     if isinstance(message, Reject):
         return message
     do = message.pop("do", None)

@@ -24,7 +24,10 @@ VERSIONS = (1, 1)
 
 MAX_ENVELOPE_BYTES = 140 * 1024  # Waku carries 150 KB; the rest is the WakuMessage around us
 MAX_INLINE_BYTES = 100 * 1024  # larger updates are pulled by content id
-MAX_SKEW_S = 60  # clocks of strangers; beyond it a replay of an old envelope is refused
+MAX_SKEW_S = 60  # clocks of strangers
+MAX_AGE_S = 300  # beyond it an old envelope is not let in again; lower than delivery's GIVE_UP_S, and resends are lost
+MAX_SEATS = 64  # a bit each in a vote's participants
+MAX_VIEW = 2**32 - 1  # a uint32 in what is signed
 SIGNED_PREFIX = b"skynet envelope 1"
 
 MessageId = NewType("MessageId", bytes)
@@ -57,6 +60,8 @@ class UpdateAnnounced:
     """Job: a worker's receipt for a round, with the update inline while it is small."""
 
     round: RoundNumber
+    parent: Digest
+    """Of the round: after a nulled one its number begins again from another state."""
     entry: Entry
     weights: Commitment
     """C(w_H), the last step leaf."""
@@ -97,6 +102,7 @@ class ViewChanged:
     """Job: the sender gave up on the leader; `locked` is the set it has signed in this round."""
 
     round: RoundNumber
+    parent: Digest
     view: int
     """The view it moves to."""
     locked: tuple[Entry, ...]
@@ -209,7 +215,8 @@ def open_envelope(
 
     [REJECT] it decodes within the size limit; its kind's job field is as the kind demands; the
     signature is the sender's. [IGNORE] versions that we don't speak, unknown kinds (a newer peer
-    may know them), and clocks more than MAX_SKEW_S away unless `fresh` is False (a stored message).
+    may know them), and those sent more than MAX_SKEW_S ahead of our clock or MAX_AGE_S ago unless
+    `fresh` is False (a stored message).
     """
     signed = record.decode(_Signed, data, limit_bytes=MAX_ENVELOPE_BYTES)
     if isinstance(signed, Reject):
@@ -225,7 +232,7 @@ def open_envelope(
         return Reject(f"kind {envelope.kind} on the wrong topic")
     if envelope.sequence < 0 or envelope.sequence >= 2**63:
         return Reject("sequence out of range")
-    if fresh and abs(now_s - envelope.sent_s) > MAX_SKEW_S:
+    if fresh and not -MAX_SKEW_S <= now_s - envelope.sent_s <= MAX_AGE_S:
         return Ignore(f"sent {now_s - envelope.sent_s:+.0f} s away from our clock")
     if not verify(envelope.sender, signed_part(envelope), signed.signature):
         return Reject("bad signature")
@@ -233,5 +240,10 @@ def open_envelope(
 
 
 def decode_body(kind: str, body: bytes) -> Body | Reject:
-    """Return the message that an opened body holds."""
-    return record.decode(KINDS[kind], body, limit_bytes=MAX_ENVELOPE_BYTES)
+    """Return the message that an opened body holds; what is signed in it fits the words it is signed in."""
+    message = record.decode(KINDS[kind], body, limit_bytes=MAX_ENVELOPE_BYTES)
+    if isinstance(message, Proposal | VoteCast | ViewChanged) and not 0 <= message.view <= MAX_VIEW:
+        return Reject(f"{kind}: no view")
+    if isinstance(message, VoteCast) and not 0 <= message.participants < 1 << MAX_SEATS:
+        return Reject(f"{kind}: participants beyond {MAX_SEATS} seats")
+    return message

@@ -17,14 +17,15 @@ from typing import Any, NewType, TypeVar, Union, get_args, get_origin, get_type_
 
 import msgpack
 
-from protocols.ids import Address, Commitment, ContentId, Digest, JobId
+from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber
 from protocols.verdict import Reject
 
-MAX_ITEMS = 65_536  # below: a dataset of that many pages can't be listed; above: a small message fills memory
-INTEGERS = range(-(2**63), 2**64)  # msgpack's own
+MAX_ITEMS = 4096  # of one array; above: a small message of nested headers fills memory; below: a batch of ids is cut
 _WIDE = 2**64  # integers beyond it travel as 32-byte strings
 
 LENGTHS: dict[Any, int] = {JobId: 32, ContentId: 32, Digest: 32, Commitment: 64}
+MAX_ROUND = 2**32 - 1  # a uint32 on chain and in what is signed
+_HEX = frozenset("0123456789abcdefABCDEF")
 
 T = TypeVar("T")
 
@@ -43,9 +44,9 @@ def decode(cls: type[T], data: bytes, *, limit_bytes: int) -> T | Reject:
     if len(data) > limit_bytes:
         return Reject(f"{cls.__name__} of {len(data)} bytes is over the limit of {limit_bytes}")
     try:
-        raw = msgpack.unpackb(
-            data, raw=False, strict_map_key=True, max_array_len=MAX_ITEMS, max_map_len=0, max_ext_len=0
-        )
+        # The parser reserves what an array's header claims; an item has at least one byte.
+        items = min(MAX_ITEMS, len(data))
+        raw = msgpack.unpackb(data, raw=False, max_array_len=items, max_map_len=0, max_ext_len=0)
         return _typed(cls, raw)  # type: ignore[no-any-return]
     except _Malformed as fault:
         return Reject(f"{cls.__name__}: {fault}")
@@ -86,12 +87,14 @@ def _typed(kind: Any, raw: Any) -> Any:
 
 def _new_type(kind: Any, raw: Any) -> Any:
     if kind is Address:
-        if not (isinstance(raw, str) and len(raw) == 42 and raw.startswith("0x")):
+        if not (isinstance(raw, str) and len(raw) == 42 and raw.startswith("0x") and _HEX.issuperset(raw[2:])):
             raise _Malformed("an address is 0x and 40 hex digits")
         return raw
     value = _typed(kind.__supertype__, raw)
     if kind in LENGTHS and len(value) != LENGTHS[kind]:
         raise _Malformed(f"{kind.__name__} is {LENGTHS[kind]} bytes, not {len(value)}")
+    if kind is RoundNumber and not 0 <= value <= MAX_ROUND:
+        raise _Malformed("a round is a uint32")
     return value
 
 
@@ -130,10 +133,11 @@ def _items(kind: Any, raw: Any) -> Any:
 
 
 def _enum(kind: Any, raw: Any) -> Any:
+    number = _scalar(int, raw)
     try:
-        return kind(raw)
+        return kind(number)
     except ValueError:
-        raise _Malformed(f"{raw!r:.40} is no {kind.__name__}") from None
+        raise _Malformed(f"{number!r:.40} is no {kind.__name__}") from None
 
 
 def _scalar(kind: Any, raw: Any) -> Any:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from protocols.chain import Certificate, Entry
 from protocols.draw import compute_quorum
@@ -23,6 +24,8 @@ from protocols.message import Proposal, ViewChanged, VoteCast
 
 GRACE_S = 1.5  # least wait for stragglers once a quorum of updates is here; lower loses healthy slow workers
 VIEW_S = 3.0  # a leader's time to have its proposal certified; must exceed gossip, recheck and commitment
+MAX_VIEWS = 128  # every leader of 64 seats twice; beyond it a member could fill memory with views to come
+MAX_HELD = 16  # updates kept of one seat: an honest one has one, whoever sends more is left out of sets
 
 # -- Committee -----------------------------------------------------------------
 
@@ -37,6 +40,11 @@ class Committee:
     @property
     def quorum(self) -> int:
         return compute_quorum(len(self.workers))
+
+    @property
+    def honest(self) -> int:
+        """So many seats that one at least is honest while the liars are under a third."""
+        return len(self.workers) - self.quorum + 1
 
     def leader(self, number: RoundNumber, view: int) -> Seat:
         return Seat((number + view) % len(self.workers))
@@ -93,6 +101,8 @@ class ViewChangeReceived:
 class VotingAllowed:
     """The round two before this one is on chain and confirmed."""
 
+    now_s: float
+
 
 @dataclass(frozen=True, slots=True)
 class TimePassed:
@@ -104,6 +114,8 @@ Event = UpdateHeld | ProposalReceived | SetComputed | VoteReceived | ViewChangeR
 
 @dataclass(frozen=True, slots=True)
 class SendProposal:
+    """Store it, so that we propose nothing else after a restart, and send it."""
+
     proposal: Proposal
 
 
@@ -130,7 +142,7 @@ class SendViewChange:
 
 @dataclass(frozen=True, slots=True)
 class Certify:
-    """The round is decided here; `entries` is empty if we never saw the proposal."""
+    """The round is decided here."""
 
     certificate: Certificate
     entries: tuple[Entry, ...]
@@ -156,9 +168,12 @@ class Round:
     view: int = 0
     view_deadline_s: float | None = None
     gather_deadline_s: float | None = None
-    held: Mapping[Seat, Entry] = field(default_factory=dict)
+    """When the leader proposes without those that it still waits for."""
+    gathered: bool = False
+    held: Mapping[Seat, tuple[Entry, ...]] = field(default_factory=dict)
+    """In order of arrival: one of an honest seat."""
     proposals: Mapping[int, tuple[Entry, ...]] = field(default_factory=dict)
-    """By view: the leader's first."""
+    """By view: the leader's first; our own ones also of an earlier life."""
     requested: frozenset[Digest] = frozenset()
     computed: Mapping[Digest, SetComputed] = field(default_factory=dict)
     signed: frozenset[int] = frozenset()
@@ -179,10 +194,11 @@ def step(state: Round, event: Event) -> Step:
         return state, ()
     match event:
         case UpdateHeld(seat, entry, now_s):
-            if seat in state.held:
+            held = state.held.get(seat, ())
+            if entry in held or len(held) >= MAX_HELD:
                 return state, ()
-            state = replace(state, held={**state.held, seat: entry})
-            return _advance(_start_clocks(state, now_s), now_s)
+            state = replace(state, held={**state.held, seat: (*held, entry)})
+            return _advance(_start_clocks(state, now_s))
         case ProposalReceived():
             return _propose_received(state, event)
         case SetComputed(root):
@@ -191,8 +207,8 @@ def step(state: Round, event: Event) -> Step:
             return _vote_received(state, event)
         case ViewChangeReceived(seat, change, now_s):
             return _view_change_received(state, seat, change, now_s)
-        case VotingAllowed():
-            return _advance(replace(state, may_vote=True))
+        case VotingAllowed(now_s):
+            return _voting_allowed(state, now_s)
         case TimePassed(now_s):
             return _time_passed(state, now_s)
 
@@ -202,8 +218,9 @@ def next_deadline_s(state: Round) -> float | None:
     if state.certificate is not None:
         return None
     leads = state.committee.leader(state.number, state.view) == state.committee.me
-    gather = state.gather_deadline_s if leads and state.view not in state.proposals else None
-    return min((d for d in (gather, state.view_deadline_s) if d is not None), default=None)
+    gather = state.gather_deadline_s if leads and not state.gathered and state.view not in state.proposals else None
+    view = state.view_deadline_s if state.may_vote else None
+    return min((d for d in (gather, view) if d is not None), default=None)
 
 
 def _start_clocks(state: Round, now_s: float) -> Round:
@@ -214,25 +231,38 @@ def _start_clocks(state: Round, now_s: float) -> Round:
     return replace(state, gather_deadline_s=gather_s, view_deadline_s=gather_s + VIEW_S)
 
 
+def _voting_allowed(state: Round, now_s: float) -> Step:
+    if state.may_vote:
+        return state, ()
+    # While the chain was behind nothing could be certified: the leader's time begins now.
+    started = state.view_deadline_s is not None
+    deadline_s = now_s + VIEW_S * (state.view + 1) if started else None
+    return _advance(replace(state, may_vote=True, view_deadline_s=deadline_s))
+
+
 def _time_passed(state: Round, now_s: float) -> Step:
-    if state.view_deadline_s is not None and now_s >= state.view_deadline_s:
-        return _change_view(state, state.view + 1, now_s)
-    return _advance(state, now_s)
+    if state.may_vote and state.view_deadline_s is not None and now_s >= state.view_deadline_s:
+        # Who is alone stays and asks again: nobody runs ahead of the others, so that all meet in one view.
+        followed = _view_reached_by(state, state.committee.quorum) >= state.view
+        return _change_view(state, min(state.view + followed, MAX_VIEWS - 1), now_s)
+    if state.gather_deadline_s is not None and now_s >= state.gather_deadline_s:
+        state = replace(state, gathered=True)
+    return _advance(state)
 
 
 # -- Proposals -----------------------------------------------------------------
 
 
-def _advance(state: Round, now_s: float | None = None) -> Step:
+def _advance(state: Round) -> Step:
     """Do whatever the state now allows: propose, compute, vote."""
     effects: list[Effect] = []
-    entries = _to_propose(state, now_s)
+    entries = _to_propose(state)
     if entries:
         state = replace(state, proposals={**state.proposals, state.view: entries})
         effects.append(SendProposal(Proposal(state.number, state.view, state.parent, entries)))
     entries = state.proposals.get(state.view, ())
     if entries and _holds(state, entries):
-        root = set_root(state.committee.job, state.number, entries)
+        root = _root(state.committee.job, state.number, entries)
         if root not in state.computed and root not in state.requested:
             state = replace(state, requested=state.requested | {root})
             effects.append(ComputeSet(entries))
@@ -242,24 +272,38 @@ def _advance(state: Round, now_s: float | None = None) -> Step:
     return state, tuple(effects)
 
 
-def _to_propose(state: Round, now_s: float | None) -> tuple[Entry, ...]:
+def _to_propose(state: Round) -> tuple[Entry, ...]:
     committee = state.committee
     if committee.leader(state.number, state.view) != committee.me or state.view in state.proposals:
         return ()
-    if state.view > 0:
-        changes = state.changes.get(state.view, {})
-        if len(changes) < committee.quorum:
-            return ()
-        locks = [locked for _, locked in sorted(changes.items()) if locked]
-        if locks:  # somebody may have certified it: nothing else can be voted
-            return max(locks, key=locks.count)
-    elif len(state.held) < len(committee.workers) and (
-        now_s is None or state.gather_deadline_s is None or now_s < state.gather_deadline_s
-    ):
+    if state.view == 0:
+        return (state.locked or _to_gather(state)) if _has_waited(state, len(state.held)) else ()
+    changes = state.changes.get(state.view, {})
+    if len(changes) < committee.quorum:
         return ()
-    if len(state.held) < committee.quorum:
-        return ()
-    return state.locked or tuple(entry for _, entry in sorted(state.held.items()))
+    locks = [locked for _, locked in sorted(changes.items()) if _is_credible(state, locked, changes)]
+    if len(set(locks)) > 1 and not _has_waited(state, len(changes)):
+        return ()  # the set that can still be certified is the one with most locks: hear all of them
+    # A set that somebody may have certified is all that can be voted; of two, the one that more have signed.
+    return max(locks, key=lambda locked: (locks.count(locked), locked == state.locked)) if locks else _to_gather(state)
+
+
+def _has_waited(state: Round, heard: int) -> bool:
+    return heard == len(state.committee.workers) or state.gathered
+
+
+def _to_gather(state: Round) -> tuple[Entry, ...]:
+    """Return what we hold, less the seats that sent two updates where a quorum is left without them."""
+    seats = sorted(state.held)
+    single = [s for s in seats if len(state.held[s]) == 1]
+    chosen = single if len(single) >= state.committee.quorum else seats
+    return tuple(state.held[s][0] for s in chosen) if len(chosen) >= state.committee.quorum else ()
+
+
+def _is_credible(state: Round, locked: tuple[Entry, ...], changes: Mapping[Seat, tuple[Entry, ...]]) -> bool:
+    """Whether a claimed lock may be real: we could sign it, or an honest seat claims it. A liar invents others."""
+    claims = sum(other == locked for other in changes.values())
+    return bool(locked) and (locked == state.locked or _holds(state, locked) or claims >= state.committee.honest)
 
 
 def _propose_received(state: Round, event: ProposalReceived) -> Step:
@@ -267,6 +311,7 @@ def _propose_received(state: Round, event: ProposalReceived) -> Step:
     fits = (
         proposal.round == state.number
         and proposal.parent == state.parent
+        and 0 <= proposal.view < MAX_VIEWS
         and event.seat == committee.leader(state.number, proposal.view)
         and proposal.view not in state.proposals
         and is_well_formed(committee, proposal.entries)
@@ -291,8 +336,8 @@ def is_well_formed(committee: Committee, entries: tuple[Entry, ...]) -> bool:
 
 
 def _holds(state: Round, entries: tuple[Entry, ...]) -> bool:
-    by_worker = {e.worker: e for e in state.held.values()}
-    return all(by_worker.get(e.worker) == e for e in entries)
+    seats = [state.committee.seat(e.worker) for e in entries]
+    return all(s is not None and e in state.held.get(s, ()) for s, e in zip(seats, entries, strict=True))
 
 
 def _may_sign(state: Round, entries: tuple[Entry, ...]) -> bool:
@@ -304,7 +349,8 @@ def _may_sign(state: Round, entries: tuple[Entry, ...]) -> bool:
 
 def _vote_received(state: Round, event: VoteReceived) -> Step:
     vote = event.vote
-    if vote.round != state.number or vote.parent != state.parent:
+    fits = vote.round == state.number and vote.parent == state.parent and 0 <= vote.view < MAX_VIEWS
+    if not fits or any(k[0] == vote.view and event.seat in signatures for k, signatures in state.votes.items()):
         return state, ()
     key = (vote.view, vote.set_root, vote.participants, vote.state, vote.commitment)
     signatures = {**state.votes.get(key, {}), event.seat: vote.signature}
@@ -321,9 +367,14 @@ def _certify(state: Round, key: VoteKey) -> Step:
 
 def _entries_of(state: Round, root: Digest) -> tuple[Entry, ...] | None:
     for entries in state.proposals.values():
-        if set_root(state.committee.job, state.number, entries) == root:
+        if _root(state.committee.job, state.number, entries) == root:
             return entries
     return None
+
+
+@lru_cache(maxsize=64)  # 64 seats' root takes 50 ms, and every vote asks for it
+def _root(job: JobId, number: RoundNumber, entries: tuple[Entry, ...]) -> Digest:
+    return set_root(job, number, entries)
 
 
 def _certificate(
@@ -347,24 +398,35 @@ def _certificate(
 
 
 def _view_change_received(state: Round, seat: Seat, change: ViewChanged, now_s: float) -> Step:
-    if change.round != state.number or change.view <= 0:
+    fits = change.round == state.number and change.parent == state.parent and 0 < change.view < MAX_VIEWS
+    if not fits:
         return state, ()
     locked = change.locked if is_well_formed(state.committee, change.locked) else ()
     changes = {**state.changes.get(change.view, {}), seat: locked}
     state = replace(state, changes={**state.changes, change.view: changes})
-    if change.view > state.view and len(changes) >= state.committee.quorum:
-        return _change_view(state, change.view, now_s)
-    return _advance(state, now_s)
+    view = _view_reached_by(state, state.committee.honest)
+    return _change_view(state, view, now_s) if view > state.view else _advance(state)
+
+
+def _view_reached_by(state: Round, seats: int) -> int:
+    """Return the highest view that so many seats have reached: all are in view 0."""
+    reached = dict.fromkeys(range(len(state.committee.workers)), 0)
+    for view, changes in state.changes.items():
+        reached |= {seat: max(view, reached[seat]) for seat in changes}
+    return sorted(reached.values(), reverse=True)[seats - 1]
 
 
 def _change_view(state: Round, view: int, now_s: float) -> Step:
-    change = ViewChanged(state.number, view, state.locked)
+    change = ViewChanged(state.number, state.parent, view, state.locked)
     mine = {**state.changes.get(view, {}), state.committee.me: state.locked}
+    view_s = VIEW_S * (view + 1)  # longer each time: in the end all are in one view long enough
     state = replace(
         state,
         view=view,
-        view_deadline_s=now_s + VIEW_S * (view + 1),
+        view_deadline_s=now_s + view_s,
+        gather_deadline_s=now_s + view_s / 2,
+        gathered=False,
         changes={**state.changes, view: mine},
     )
-    state, effects = _advance(state, now_s)
+    state, effects = _advance(state)
     return state, (SendViewChange(change), *effects)

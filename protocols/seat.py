@@ -75,7 +75,7 @@ class ActionDone:
     action: Action
     ok: bool
     permanent: bool = False
-    """Of a failure: the package is unfit, don't try again."""
+    """Of a failure: don't try again. The package is unfit, or there is nothing (left) to release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,8 @@ class Perform:
     call: Call
 
 
+_RUNNING = (JobState.OPEN, JobState.ASSIGNED, JobState.TRAINING, JobState.PROVING)
+
 Effect = FetchPackage | CheckPackage | OpenPages | StartWork | StopWork | Perform
 
 # -- State ---------------------------------------------------------------------
@@ -155,9 +157,11 @@ class Part:
     opened: bool = False
     ready: frozenset[Address] = frozenset()
     working: bool = False
+    stopped: bool = False
+    """Actors and children are closed for good: our part has ended."""
     next_round: RoundNumber = RoundNumber(0)  # noqa: RUF009 - a NewType call is the identity
     deadline_s: float = 0.0
-    """Of the state the job is in."""
+    """Of the state the job is in; while it is proving and every proof is in, since when it may be settled."""
     participations: Mapping[Seat, int] = field(default_factory=dict)
     proofs: Mapping[Address, int] = field(default_factory=dict)
     """Accepted samples by worker."""
@@ -189,15 +193,22 @@ def step(part: Part, event: Event) -> Step:
             part = replace(part, live=True)
         case TimePassed(now_s):
             part = replace(part, now_s=max(part.now_s, now_s))
-    return _decide(part) if part.live else (part, ())
+    # Before the time is known every deadline seems to lie ahead.
+    return _decide(part) if part.live and part.now_s else (part, ())
 
 
 def is_over(part: Part) -> bool:
     """Whether nothing is left to do or to receive."""
     ended = part.state in (JobState.SETTLED, JobState.CANCELLED, JobState.EXPIRED)
-    idle = not part.working and not part.busy
+    idle = not part.busy and not _wanted_stop(part)
     square = part.withdrawn and (part.released or part.slashed)
     return ended and idle and (square or part.me not in part.applicants)
+
+
+def is_engaged(part: Part) -> bool:
+    """Whether the job takes one of the node's places: it may seat us or has."""
+    seated = part.me in part.workers if part.workers else part.offers_work
+    return seated and part.state in _RUNNING and part.fitness is not Fitness.UNFIT
 
 
 def _hear_chain(part: Part, event: ChainEvent) -> Part:
@@ -219,9 +230,9 @@ def _hear_chain(part: Part, event: ChainEvent) -> Part:
         case RoundNulled(_, number, deadline_s):
             return replace(part, next_round=RoundNumber(number + 1), deadline_s=deadline_s)
         case ProvingStarted(_, _, deadline_s):
-            return replace(part, state=JobState.PROVING, deadline_s=deadline_s)
+            return _settle_early(replace(part, state=JobState.PROVING, deadline_s=deadline_s))
         case ProofAccepted(_, worker):
-            return replace(part, proofs={**part.proofs, worker: part.proofs.get(worker, 0) + 1})
+            return _settle_early(replace(part, proofs={**part.proofs, worker: part.proofs.get(worker, 0) + 1}))
         case WorkerSlashed(_, worker) if worker == part.me:
             return replace(part, slashed=True)
         case JobEnded(_, state):
@@ -249,8 +260,10 @@ def _finish(part: Part, done: ActionDone) -> Part:
             return replace(part, fitness=Fitness.FIT)
         case Action.OPEN:
             return replace(part, opened=done.ok, fitness=Fitness.FIT if done.ok else Fitness.UNFIT)
-        case Action.START | Action.STOP:
-            return replace(part, working=done.action is Action.START)
+        case Action.START:
+            return replace(part, working=done.ok)
+        case Action.STOP:
+            return replace(part, working=False, stopped=True)
         case Action.RELEASE:
             return replace(part, released=True)
         case Action.WITHDRAW:
@@ -283,17 +296,15 @@ def _wanted(part: Part) -> list[tuple[Action, Effect]]:
                 wanted.append((Action.START, StartWork(part.workers)))
             elif part.me in part.workers and not part.opened:
                 wanted += _wanted_keys(part)
-            if part.state is JobState.PROVING and _all_proved(part):
-                wanted += _duty(part, 0.0, Settle(part.job))
-            elif part.state is JobState.PROVING:
+            if part.state is JobState.PROVING:
                 wanted += _duty(part, part.deadline_s, Settle(part.job))
-            else:
+            elif part.next_round < part.terms.rounds:  # the last one's event comes just before `ProvingStarted`
                 wanted += _duty(part, part.deadline_s, NullRound(part.job, part.next_round))
         case _:
             wanted += _wanted_over(part)
     if part.workers and part.me in part.applicants and part.me not in part.workers:
         wanted += _wanted_release(part)
-    return wanted
+    return wanted + _wanted_stop(part)
 
 
 def _wanted_open(part: Part) -> list[tuple[Action, Effect]]:
@@ -336,14 +347,22 @@ def _wanted_keys(part: Part) -> list[tuple[Action, Effect]]:
 
 
 def _wanted_over(part: Part) -> list[tuple[Action, Effect]]:
-    if part.working:
-        return [(Action.STOP, StopWork())]
-    if part.me not in part.applicants:
+    if part.working or part.me not in part.applicants:
         return []
     wanted = _wanted_release(part)
     if not part.withdrawn:
         wanted.append((Action.WITHDRAW, Perform(Action.WITHDRAW, Withdraw())))
     return wanted
+
+
+def _wanted_stop(part: Part) -> list[tuple[Action, Effect]]:
+    """Once our part has ended, however far it had come: the check alone opens both children."""
+    ended = part.state not in _RUNNING or (part.workers and part.me not in part.workers)
+    began = part.me in part.applicants or part.fitness is not Fitness.UNKNOWN
+    beginning = part.busy & {Action.FETCH, Action.CHECK, Action.OPEN, Action.START}
+    if part.stopped or beginning or not (part.fitness is Fitness.UNFIT or (ended and began)):
+        return []
+    return [(Action.STOP, StopWork())]
 
 
 def _wanted_release(part: Part) -> list[tuple[Action, Effect]]:
@@ -352,9 +371,11 @@ def _wanted_release(part: Part) -> list[tuple[Action, Effect]]:
     return [(Action.RELEASE, Perform(Action.RELEASE, Release(part.job, part.me)))]
 
 
-def _all_proved(part: Part) -> bool:
+def _settle_early(part: Part) -> Part:
+    """With every proof in, the deadline is now: the stagger of the movers begins here."""
     took_part = [part.workers[s] for s, n in part.participations.items() if n]
-    return all(part.proofs.get(w, 0) >= part.terms.samples for w in took_part)
+    proved = all(part.proofs.get(w, 0) >= part.terms.samples for w in took_part)
+    return replace(part, deadline_s=min(part.deadline_s, part.now_s)) if proved else part
 
 
 def _duty(part: Part, from_s: float, call: Call) -> list[tuple[Action, Effect]]:

@@ -63,11 +63,11 @@ class History:
         return self._messages.get(message)
 
     def ids(self, topic: PubsubTopic, windows: int, limit: int) -> tuple[bytes, ...]:
-        """Return ids of the topic's messages in the newest windows, the newest first."""
-        found: list[bytes] = []
+        """Return ids of the topic's messages in the newest windows: the newest `limit`, the oldest of them first."""
+        newest: list[bytes] = []
         for window in list(self._windows)[:windows]:
-            found += [m for m in reversed(window) if self._topic_of(m) == topic]
-        return tuple(found[:limit])
+            newest += [m for m in reversed(window) if self._topic_of(m) == topic]
+        return tuple(reversed(newest[:limit]))
 
     def shift(self) -> None:
         """One heartbeat has passed."""

@@ -32,7 +32,7 @@ def test_any_bytes_are_a_value(body: bytes) -> None:
 @given(st.binary(max_size=6))
 def test_a_length_is_bounded(header: bytes) -> None:
     length = frames.decode_length(header)
-    assert isinstance(length, Reject) or 0 < length <= frames.MAX_FRAME_BYTES
+    assert isinstance(length, Reject) or 0 < length <= frames.MAX_REPLY_BYTES
 
 
 @pytest.mark.parametrize(
@@ -64,4 +64,13 @@ def test_request_and_replies() -> None:
 
 def test_our_own_frame_has_a_limit() -> None:
     with pytest.raises(ValueError, match="a frame of"):
-        frames.encode_frame({"a": bytes(frames.MAX_FRAME_BYTES)})
+        frames.encode_frame({"a": bytes(frames.MAX_REPLY_BYTES)})
+
+
+def test_a_request_names_many_files() -> None:
+    pages = ["/a/long/path/of/a/page" for _ in range(60_000)]
+    request = frames.request("train", {"pages": pages})
+    assert isinstance(frames.decode_length(request[:4]), Reject)
+    assert frames.decode_length(request[:4], limit_bytes=frames.MAX_REQUEST_BYTES) == len(request) - 4
+    assert frames.decode_request(request[4:]) == ("train", {"pages": pages})
+    assert isinstance(frames.decode_reply(request[4:]), Reject)

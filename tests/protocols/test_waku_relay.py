@@ -427,10 +427,11 @@ def test_history_is_bounded_in_bytes_and_time(monkeypatch: pytest.MonkeyPatch) -
     history = History(2)
     for n in range(4):
         history.put(b"%d" % n, T, bytes(10))
-    assert history.ids(T, 2, 10) == (b"3", b"2")
+    assert history.ids(T, 2, 10) == (b"2", b"3")
+    assert history.ids(T, 2, 1) == (b"3",)
     history.shift()
     history.put(b"4", U, bytes(5))
-    assert (history.ids(T, 2, 10), history.ids(T, 1, 10), history.ids(U, 1, 10)) == ((b"3", b"2"), (), (b"4",))
+    assert (history.ids(T, 2, 10), history.ids(T, 1, 10), history.ids(U, 1, 10)) == ((b"2", b"3"), (), (b"4",))
     history.shift()
     history.shift()
     assert len(history) == 0

@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+
+import {IBeacon} from "../interfaces/IBeacon.sol";
+import {IJobs} from "../interfaces/IJobs.sol";
+import {Certificate} from "../types/Certificate.sol";
+import {Evidence} from "../types/Evidence.sol";
+import {JobState} from "../types/JobState.sol";
+import {SeatSet} from "../types/SeatSet.sol";
+import {Terms} from "../types/Terms.sol";
+import {Draw} from "./Draw.sol";
+import {MerkleTree} from "./MerkleTree.sol";
+import {Statement} from "./Statement.sol";
+
+/// @title One job: its state and its transitions, the same as `protocols/job.py`.
+/// @dev    OPEN ─assign→ ASSIGNED ─quorum ready→ TRAINING ─last round→ PROVING ─settle→ SETTLED
+///         OPEN ─cancel→ CANCELLED      OPEN, ASSIGNED ─expire→ EXPIRED
+/// Nothing here moves money or logs: `Jobs` does, from what the transitions return.
+library Job {
+    using Job for State;
+
+    /// @dev Participants of a round are a 64-bit set.
+    uint256 internal constant MAX_SEATS = 64;
+    /// @dev Bounds what `submitProof` reads to find the drawn round: 256 slots.
+    uint256 internal constant MAX_ROUNDS = 1024;
+    uint256 internal constant MAX_SAMPLES = 32;
+    /// @dev Bounds the memory and reads of the seat draw.
+    uint256 internal constant MAX_APPLICANTS = 256;
+    /// @dev Seconds between the last commitment and the beacon that may challenge it.
+    uint64 internal constant BEACON_MARGIN = 1;
+
+    enum Bond {
+        NONE,
+        LOCKED,
+        OVER
+    }
+
+    enum Verdict {
+        NOTHING,
+        PAY,
+        SLASH
+    }
+
+    /// @dev One slot.
+    struct Applicant {
+        Bond bond;
+        bool seated;
+        uint8 seat;
+    }
+
+    /// @dev One slot, exactly.
+    struct Seat {
+        address worker;
+        uint16 participations;
+        /// Bit k: sample k is proved.
+        uint64 accepted;
+        bool ready;
+        /// Some proved loss exceeded the bound.
+        bool forfeits;
+    }
+
+    struct State {
+        // Terms that later transitions need; the rest is in the `JobPosted` event.
+        bytes32 pagesRoot;
+        bytes32 vkDigest;
+        uint256 maxLoss;
+        uint128 stake;
+        uint128 budget;
+        uint128 moveFee;
+        uint32 readyWindow;
+        uint32 roundTimeout;
+        uint32 proofWindow;
+        uint32 pages;
+        address delegate;
+        uint32 steps;
+        uint16 rounds;
+        uint8 seats;
+        uint8 samples;
+        // What happened.
+        address requester;
+        JobState state;
+        bool keysDelivered;
+        uint8 readies;
+        /// The next round to be committed or nulled.
+        uint16 round;
+        /// Of the state: join, ready, round or proof.
+        uint64 deadline;
+        uint64 beaconRound;
+        uint128 escrow;
+        /// Digest of the last certificate.
+        bytes32 certificate;
+        address[] applicants;
+        mapping(address worker => Applicant) applicantOf;
+        Seat[] seated;
+        mapping(uint256 round => bytes32) setRoots;
+        SeatSet[MAX_ROUNDS] participants;
+    }
+
+    // -- Posting and applying ----------------------------------------------------
+
+    function open(State storage self, Terms calldata terms, address requester) internal {
+        _validate(terms);
+        if (self.state != JobState.NONE) revert IJobs.JobExists();
+        self.state = JobState.OPEN;
+        self.requester = requester;
+        self.deadline = uint64(block.timestamp) + terms.joinWindow;
+        self.escrow = escrowOf(terms);
+        _keep(self, terms);
+    }
+
+    /// @return What posting costs: the budget, and a fee each for `assign` and `settle`.
+    function escrowOf(Terms calldata terms) internal pure returns (uint128) {
+        return terms.budget + 2 * terms.moveFee;
+    }
+
+    function enlist(State storage self, address worker) internal {
+        self.mustBe(JobState.OPEN);
+        _mustBeBefore(self.deadline);
+        if (self.applicantOf[worker].bond != Bond.NONE) revert IJobs.AlreadyApplied();
+        if (self.applicants.length == MAX_APPLICANTS) revert IJobs.TooManyApplicants();
+        self.applicantOf[worker].bond = Bond.LOCKED;
+        self.applicants.push(worker);
+    }
+
+    /// @return workers In seat order.
+    function assign(State storage self, bytes32 id, IBeacon beacon) internal returns (address[] memory workers) {
+        self.mustBe(JobState.OPEN);
+        _mustBeAfter(self.deadline);
+        workers = self.applicants;
+        uint256 seats = self.seats;
+        if (workers.length < seats) revert IJobs.TooFewApplicants(workers.length);
+        Draw.shuffle(id, beacon.randomness(beacon.roundAt(self.deadline)), workers, seats);
+        assembly ("memory-safe") {
+            mstore(workers, seats) // the drawn ones are in front: drop the others
+        }
+        for (uint256 i = 0; i < seats; ++i) {
+            self.applicantOf[workers[i]] = Applicant(Bond.LOCKED, true, uint8(i));
+            self.seated.push().worker = workers[i];
+        }
+        self.state = JobState.ASSIGNED;
+        self.deadline = uint64(block.timestamp) + self.readyWindow;
+    }
+
+    // -- Getting ready -----------------------------------------------------------
+
+    function deliverKeys(State storage self, address sender, uint256 wraps) internal {
+        self.mustBe(JobState.ASSIGNED);
+        if (sender != self.requester && sender != self.delegate) revert IJobs.NotRequester();
+        if (self.keysDelivered) revert IJobs.KeysAlreadyDelivered();
+        if (wraps != self.seats) revert IJobs.WrongWraps(self.seats);
+        self.keysDelivered = true;
+    }
+
+    /// @return Whether this was the vote that starts training.
+    function markReady(State storage self, address worker) internal returns (bool) {
+        self.mustBe(JobState.ASSIGNED);
+        Seat storage seat = self.seatOf(worker);
+        if (!self.keysDelivered) revert IJobs.KeysMissing();
+        if (seat.ready) revert IJobs.AlreadyReady();
+        seat.ready = true;
+        if (++self.readies < quorum(self.seats)) return false;
+        self.state = JobState.TRAINING;
+        self.deadline = uint64(block.timestamp) + self.roundTimeout;
+        return true;
+    }
+
+    // -- Rounds ------------------------------------------------------------------
+
+    /// @param vote EIP-712 digest that the signers signed.
+    function commit(State storage self, bytes32 id, Certificate calldata certificate, bytes32 vote, IBeacon beacon)
+        internal
+    {
+        _mustBeNext(self, certificate.round);
+        if (certificate.parent != self.certificate) revert IJobs.WrongParent(self.certificate);
+        if (certificate.commitment.length != 64) revert IJobs.BadCommitment();
+        uint256 seats = self.seats;
+        SeatSet participants = certificate.participants;
+        if (participants.isEmpty() || !participants.isWithin(seats)) revert IJobs.WrongParticipants();
+        _checkSignatures(self, certificate, vote);
+        for (uint256 i = 0; i < seats; ++i) {
+            if (participants.has(i)) ++self.seated[i].participations;
+        }
+        self.participants[certificate.round] = participants;
+        self.setRoots[certificate.round] = certificate.setRoot;
+        self.certificate = Statement.hashCertificate(id, certificate);
+        _advance(self, beacon);
+    }
+
+    function nullify(State storage self, uint32 round, IBeacon beacon) internal {
+        _mustBeNext(self, round);
+        _mustBeAfter(self.deadline);
+        _advance(self, beacon);
+    }
+
+    // -- Proofs ------------------------------------------------------------------
+
+    /// @notice Checks everything about a submitted proof but the proof.
+    function checkEvidence(
+        State storage self,
+        bytes32 id,
+        address worker,
+        uint32 sample,
+        Evidence calldata evidence,
+        bytes calldata proof,
+        IBeacon beacon
+    ) internal view {
+        if (sample >= self.samples) revert IJobs.WrongSample(self.samples);
+        Seat storage seat = self.seatOf(worker);
+        if ((seat.accepted >> sample) & 1 == 1) revert IJobs.AlreadyAccepted();
+        (uint32 round, uint32 page) = self.drawSample(id, worker, sample, beacon);
+        if (evidence.round != round || evidence.page != page) revert IJobs.WrongDraw(round, page);
+        if (proof.length < 192) revert IJobs.ProofTooShort();
+        _checkPaths(self, id, worker, evidence, proof);
+    }
+
+    /// @return earns Whether `loss` is within the bound.
+    function accept(State storage self, address worker, uint32 sample, uint256 loss) internal returns (bool earns) {
+        Seat storage seat = self.seatOf(worker);
+        earns = self.maxLoss == 0 || loss <= self.maxLoss;
+        seat.accepted |= uint64(1) << sample;
+        if (!earns) seat.forfeits = true;
+    }
+
+    /// @notice Reverts before the job's beacon round is out, and for who took no part.
+    /// @return round One of the rounds in which the worker took part.
+    /// @return page One of the challenge pages.
+    function drawSample(State storage self, bytes32 id, address worker, uint32 sample, IBeacon beacon)
+        internal
+        view
+        returns (uint32 round, uint32 page)
+    {
+        uint256 participations = self.seatOf(worker).participations;
+        if (participations == 0) revert IJobs.NotSeated();
+        bytes32 seed = Draw.challengeSeed(id, worker, self.certificate, beacon.randomness(self.beaconRound));
+        uint256 index = self.applicantOf[worker].seat;
+        uint256 left = Draw.participation(seed, sample, participations);
+        while (true) {
+            if (self.participants[round].has(index)) {
+                if (left == 0) break;
+                --left;
+            }
+            ++round;
+        }
+        page = Draw.page(seed, sample, self.pages);
+    }
+
+    // -- Ends --------------------------------------------------------------------
+
+    function cancel(State storage self, address sender) internal returns (uint128 refund) {
+        self.mustBe(JobState.OPEN);
+        if (sender != self.requester) revert IJobs.NotRequester();
+        return _end(self, JobState.CANCELLED);
+    }
+
+    function expire(State storage self) internal returns (uint128 refund) {
+        JobState state = self.state;
+        if (state == JobState.OPEN) {
+            // With enough applicants there is time for somebody to assign them.
+            bool complete = self.applicants.length >= self.seats;
+            _mustBeAfter(complete ? self.deadline + self.readyWindow : self.deadline);
+        } else {
+            self.mustBe(JobState.ASSIGNED);
+            _mustBeAfter(self.deadline);
+        }
+        return _end(self, JobState.EXPIRED);
+    }
+
+    function mustBeSettleable(State storage self) internal view {
+        self.mustBe(JobState.PROVING);
+        if (block.timestamp >= self.deadline) return;
+        for (uint256 i = 0; i < self.seats; ++i) {
+            Seat storage seat = self.seated[i];
+            if (seat.participations > 0 && !self.isProved(seat)) revert IJobs.TooEarly(self.deadline);
+        }
+    }
+
+    /// @notice Judges one seat at settlement.
+    /// @return verdict What it deserves.
+    /// @return pay What it has earned, taken out of the escrow.
+    function judge(State storage self, Seat storage seat) internal returns (Verdict verdict, uint128 pay) {
+        if (seat.participations == 0) return (Verdict.NOTHING, 0);
+        if (!self.isProved(seat)) {
+            self.applicantOf[seat.worker].bond = Bond.OVER;
+            return (Verdict.SLASH, 0);
+        }
+        if (seat.forfeits) return (Verdict.NOTHING, 0);
+        verdict = Verdict.PAY;
+        pay = uint128(uint256(self.budget) * seat.participations / (uint256(self.seats) * self.rounds));
+        self.escrow -= pay;
+    }
+
+    function settle(State storage self) internal returns (uint128 refund) {
+        return _end(self, JobState.SETTLED);
+    }
+
+    /// @return fee Taken out of the escrow for whoever moved the job on.
+    function payMove(State storage self) internal returns (uint128 fee) {
+        fee = self.moveFee;
+        self.escrow -= fee;
+    }
+
+    /// @return stake To be unlocked.
+    function release(State storage self, address worker) internal returns (uint128 stake) {
+        if (self.state == JobState.NONE) revert IJobs.WrongState(JobState.NONE);
+        Applicant storage applicant = self.applicantOf[worker];
+        // Before the draw anybody may still get a seat; a seat holds its stake until the end.
+        bool over = self.state >= JobState.SETTLED;
+        bool unseated = self.state >= JobState.ASSIGNED && !applicant.seated;
+        if (!over && !unseated) revert IJobs.TooEarly(self.deadline);
+        if (applicant.bond != Bond.LOCKED) revert IJobs.NothingLocked();
+        applicant.bond = Bond.OVER;
+        return self.stake;
+    }
+
+    // -- Reading -----------------------------------------------------------------
+
+    function mustBe(State storage self, JobState state) internal view {
+        if (self.state != state) revert IJobs.WrongState(self.state);
+    }
+
+    function mustBeProving(State storage self) internal view {
+        self.mustBe(JobState.PROVING);
+        _mustBeBefore(self.deadline);
+    }
+
+    function seatOf(State storage self, address worker) internal view returns (Seat storage) {
+        Applicant storage applicant = self.applicantOf[worker];
+        if (!applicant.seated) revert IJobs.NotSeated();
+        return self.seated[applicant.seat];
+    }
+
+    function isProved(State storage self, Seat storage seat) internal view returns (bool) {
+        return seat.accepted == (uint256(1) << self.samples) - 1;
+    }
+
+    /// @return ⌈2n/3⌉: two quorums share an honest seat while fewer than a third lie.
+    function quorum(uint256 seats) internal pure returns (uint256) {
+        return (2 * seats + 2) / 3;
+    }
+
+    // -- Private -----------------------------------------------------------------
+
+    function _validate(Terms calldata terms) private pure {
+        if (terms.pages == 0) revert IJobs.BadTerms("pages");
+        if (terms.seats == 0 || terms.seats > MAX_SEATS) revert IJobs.BadTerms("seats");
+        if (terms.rounds == 0 || terms.rounds > MAX_ROUNDS) revert IJobs.BadTerms("rounds");
+        if (terms.steps == 0) revert IJobs.BadTerms("steps");
+        if (terms.samples == 0 || terms.samples > MAX_SAMPLES) revert IJobs.BadTerms("samples");
+        if (terms.joinWindow == 0) revert IJobs.BadTerms("join_window_s");
+        if (terms.readyWindow == 0) revert IJobs.BadTerms("ready_window_s");
+        if (terms.roundTimeout == 0) revert IJobs.BadTerms("round_timeout_s");
+        if (terms.proofWindow == 0) revert IJobs.BadTerms("proof_window_s");
+    }
+
+    function _keep(State storage self, Terms calldata terms) private {
+        self.pagesRoot = terms.pagesRoot;
+        self.vkDigest = terms.vkDigest;
+        self.maxLoss = terms.maxLoss;
+        self.stake = terms.stake;
+        self.budget = terms.budget;
+        self.moveFee = terms.moveFee;
+        self.readyWindow = terms.readyWindow;
+        self.roundTimeout = terms.roundTimeout;
+        self.proofWindow = terms.proofWindow;
+        self.pages = terms.pages;
+        self.delegate = terms.delegate;
+        self.steps = terms.steps;
+        self.rounds = uint16(terms.rounds);
+        self.seats = uint8(terms.seats);
+        self.samples = uint8(terms.samples);
+    }
+
+    function _mustBeBefore(uint64 deadline) private view {
+        if (block.timestamp >= deadline) revert IJobs.TooLate(deadline);
+    }
+
+    function _mustBeAfter(uint64 deadline) private view {
+        if (block.timestamp < deadline) revert IJobs.TooEarly(deadline);
+    }
+
+    function _mustBeNext(State storage self, uint32 round) private view {
+        self.mustBe(JobState.TRAINING);
+        if (round != self.round) revert IJobs.WrongRound(self.round);
+    }
+
+    function _checkSignatures(State storage self, Certificate calldata certificate, bytes32 vote) private view {
+        uint256 seats = self.seats;
+        SeatSet signers = certificate.signers;
+        uint256 signed = signers.count();
+        if (!signers.isWithin(seats) || signed != certificate.signatures.length) revert IJobs.WrongSigners();
+        if (signed < quorum(seats)) revert IJobs.NoQuorum(quorum(seats));
+        uint256 next = 0;
+        for (uint256 i = 0; i < seats; ++i) {
+            if (!signers.has(i)) continue;
+            (address signer,,) = ECDSA.tryRecoverCalldata(vote, certificate.signatures[next++]);
+            if (signer != self.seated[i].worker) revert IJobs.BadSignature(i);
+        }
+    }
+
+    function _advance(State storage self, IBeacon beacon) private {
+        if (++self.round < self.rounds) {
+            self.deadline = uint64(block.timestamp) + self.roundTimeout;
+            return;
+        }
+        self.state = JobState.PROVING;
+        self.beaconRound = beacon.roundAt(uint64(block.timestamp) + BEACON_MARGIN);
+        self.deadline = beacon.timeOf(self.beaconRound) + self.proofWindow;
+    }
+
+    /// @dev A proof starts with the commitments of its circuit's inputs: C(θ), C(x), C(y).
+    function _checkPaths(
+        State storage self,
+        bytes32 id,
+        address worker,
+        Evidence calldata evidence,
+        bytes calldata proof
+    ) private view {
+        SeatSet participants = self.participants[evidence.round];
+        bytes memory entry = Statement.encodeSetLeaf(id, evidence.round, worker, evidence.update, evidence.leaves);
+        uint256 rank = participants.rank(self.applicantOf[worker].seat);
+        bytes32 setRoot = self.setRoots[evidence.round];
+        if (!MerkleTree.contains(setRoot, entry, rank, participants.count(), evidence.setPath)) {
+            revert IJobs.NotInSet();
+        }
+        bytes memory leaf = Statement.encodeStepLeaf(id, worker, evidence.round, self.steps, proof[0:64]);
+        if (!MerkleTree.contains(evidence.leaves, leaf, 0, 1, evidence.leafPath)) revert IJobs.NotInReceipt();
+        bytes memory page = Statement.encodePageLeaf(evidence.page, proof[64:128], proof[128:192]);
+        if (!MerkleTree.contains(self.pagesRoot, page, evidence.page, self.pages, evidence.pagePath)) {
+            revert IJobs.NotInPages();
+        }
+    }
+
+    function _end(State storage self, JobState state) private returns (uint128 refund) {
+        refund = self.escrow;
+        self.escrow = 0;
+        self.state = state;
+    }
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Certificate} from "../types/Certificate.sol";
+
+/// @title What is signed and what lies under the roots, encoded as in `protocols/evidence.py` and `eip712.py`.
+library Statement {
+    bytes32 private constant _VOTE = keccak256(
+        "Vote(bytes32 job,uint32 epoch,uint32 round,uint32 view,bytes32 parent,bytes32 set,uint64 participants,bytes32 state,bytes32 commitment)"
+    );
+
+    /// @dev The set of workers is fixed for now: membership epochs come with churn.
+    uint32 private constant _EPOCH = 1;
+
+    /// @dev Were the participants not signed, a relayer could misname them and so get honest workers slashed.
+    /// @return EIP-712 struct hash of the vote that a certificate's signers signed.
+    function hashVote(bytes32 job, Certificate calldata certificate) internal pure returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                _VOTE,
+                job,
+                _EPOCH,
+                certificate.round,
+                certificate.view_,
+                certificate.parent,
+                certificate.setRoot,
+                certificate.participants,
+                certificate.state,
+                keccak256(certificate.commitment)
+            )
+        );
+    }
+
+    /// @return The parent of the next certificate.
+    function hashCertificate(bytes32 job, Certificate calldata certificate) internal pure returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                job, certificate.round, certificate.setRoot, certificate.state, keccak256(certificate.commitment)
+            )
+        );
+    }
+
+    function encodeSetLeaf(bytes32 job, uint32 round, address worker, bytes32 update, bytes32 leaves)
+        internal
+        pure
+        returns (bytes memory)
+    {
+        return abi.encode(job, round, worker, update, leaves);
+    }
+
+    /// @param weights C(w_t), 64 bytes. The page digest is zero: evaluation jobs have the leaf after the last step only.
+    function encodeStepLeaf(bytes32 job, address worker, uint32 round, uint32 step, bytes calldata weights)
+        internal
+        pure
+        returns (bytes memory)
+    {
+        return abi.encode(job, worker, round, step, keccak256(weights), bytes32(0));
+    }
+
+    /// @param x C(x), 64 bytes.
+    /// @param y C(y), 64 bytes.
+    function encodePageLeaf(uint32 index, bytes calldata x, bytes calldata y) internal pure returns (bytes memory) {
+        return abi.encode(index, keccak256(x), keccak256(y));
+    }
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IJobs} from "../../src/interfaces/IJobs.sol";
+import {IWorkers} from "../../src/interfaces/IWorkers.sol";
+import {Terms} from "../../src/types/Terms.sol";
+
+/// @title Posts, cancels and withdraws, and calls `withdraw` again while it is being paid.
+contract ReentrantRequester {
+    IJobs private immutable _JOBS;
+    bool public called;
+    bool public succeeded;
+
+    constructor(IJobs jobs) {
+        _JOBS = jobs;
+    }
+
+    receive() external payable {
+        called = true;
+        (succeeded,) = address(_JOBS).call(abi.encodeCall(IJobs.withdraw, ()));
+    }
+
+    function attack(Terms calldata terms) external payable {
+        _JOBS.cancel(_JOBS.post{value: msg.value}(terms, 0));
+        _JOBS.withdraw();
+    }
+}

@@ -1,0 +1,1 @@
+"""Adapters: one module or folder a library, each the only importer of it."""

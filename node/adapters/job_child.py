@@ -1,0 +1,104 @@
+"""A job's child over its whole life: opened by a first request, started again when it was lost.
+
+A request's answer depends on the blobs that it names alone, so after a crash the same request goes to a
+new child once. A child that outran its deadline would do so again: it is replaced, but not asked again.
+
+    NONE --first request--> RUNNING --crash or deadline--> NONE, at most MAX_RESTARTS times, then refused
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from actors.ports import Refused
+from node.adapters.child import Child, Log, Loss, Program, start_child
+from protocols.frames import Frame
+
+MAX_RESTARTS = 3  # lower and two strokes of the system's memory guard end a job
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The request that makes a fresh child ready."""
+
+    do: str
+    fields: Mapping[str, object]
+    timeout_s: float
+
+
+class JobChild:
+    """Starts nothing until it is asked. Its scratch folder is its own: made at the start, removed at the end."""
+
+    def __init__(self, nursery: trio.Nursery, program: Program, scratch: Path, log: Log, opening: Opening) -> None:
+        self._nursery = nursery
+        self._program = program
+        self._scratch = scratch
+        self._log = log
+        self._opening = opening
+        self._child: Child | None = None
+        self._restarts = 0
+        self._outputs = 0
+        self._lock = trio.Lock()
+        self._is_closed = False
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._child is None else self._child.pid
+
+    def new_output(self, name: str) -> Path:
+        """Return a path in the scratch folder that no other request is given."""
+        self._outputs += 1
+        return self._scratch / f"{self._outputs}-{name}"
+
+    async def ask(self, do: str, fields: Mapping[str, object], *, timeout_s: float) -> Frame | Refused:
+        refused: Refused | None = None
+        for _ in range(2):
+            child = await self._ensure()
+            if isinstance(child, Refused):
+                return refused or child
+            reply = await child.request(do, fields, timeout_s=timeout_s)
+            if not isinstance(reply, Refused) or child.loss is not Loss.CRASHED:
+                return reply
+            refused = reply
+        assert refused is not None
+        return refused
+
+    async def open(self) -> Refused | None:
+        """Start the child if it is not running; otherwise `ask` does. One that can't be opened is not kept."""
+        child = await self._ensure()
+        return child if isinstance(child, Refused) else None
+
+    async def close(self) -> None:
+        self._is_closed = True
+        async with self._lock:
+            if self._child is not None:
+                await self._child.close()
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    async def _ensure(self) -> Child | Refused:
+        async with self._lock:
+            if self._is_closed:
+                return Refused("closed")
+            if self._child is None or self._child.lost is not None:
+                return await self._replace(self._child)
+            return self._child
+
+    async def _replace(self, lost: Child | None) -> Child | Refused:
+        if lost is not None and lost.loss is not Loss.CANCELLED:
+            if self._restarts >= MAX_RESTARTS:
+                return Refused(f"lost too often, last: {lost.lost}")
+            self._restarts += 1
+            self._log(f"child {lost.pid} was lost: {lost.lost}; starting another")
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(parents=True, mode=0o700)
+        child = self._child = await start_child(self._nursery, self._program, self._scratch, self._log)
+        opened = await child.request(self._opening.do, self._opening.fields, timeout_s=self._opening.timeout_s)
+        if isinstance(opened, Refused):
+            await child.close()
+            return opened
+        return child

@@ -1,0 +1,35 @@
+"""What an operator may set on the network, and the bounds that nobody needs to set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protocols.waku import MIN_OWN_CLUSTER
+
+DEFAULT_CLUSTER = 1717
+DEFAULT_SHARDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LibP2PConfig:
+    """The addresses are multiaddrs; port 0 is any free port."""
+
+    listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",)
+    announce: tuple[str, ...] = ()
+    """Addresses that peers are told instead of those that we listen on."""
+    cluster: int = DEFAULT_CLUSTER
+    """Waku cluster; peers of another one are disconnected."""
+    shards: int = DEFAULT_SHARDS
+    """Shards of the cluster, told to peers as ours."""
+    max_peers: int = 128
+    """Connections in both directions; beyond, new ones are refused."""
+    max_peer_streams: int = 64
+    """Streams that one peer may have open to us; beyond, new ones are reset."""
+
+    def __post_init__(self) -> None:
+        if not MIN_OWN_CLUSTER <= self.cluster < 2**16:
+            raise ValueError(f"cluster {self.cluster}: Waku's own networks have those below {MIN_OWN_CLUSTER}")
+        if not 0 < self.shards <= 1024:
+            raise ValueError(f"shards {self.shards}: between 1 and 1024")
+        if self.max_peers < 1 or self.max_peer_streams < 1:
+            raise ValueError("max_peers and max_peer_streams: at least 1")

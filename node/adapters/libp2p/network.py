@@ -1,0 +1,231 @@
+"""The `Network` port on py-libp2p: `open_network` runs a host, its relay and its request protocols."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+from multiaddr import Multiaddr
+
+from actors.ports import Gossip, Network, NoAnswer, Outbox, PeerEvent, Responder, Validator
+from node.adapters.libp2p.config import LibP2PConfig
+from node.adapters.libp2p.dialling import BadAddress, connect, is_peer_id, parse_target, resolve
+from node.adapters.libp2p.host import build_host, check_free, run_host
+from node.adapters.libp2p.peers import Peers
+from node.adapters.libp2p.queue import SheddingQueue
+from node.adapters.libp2p.relay import RelayCounts, RelayShell
+from node.adapters.libp2p.requests import Requests
+from node.adapters.libp2p.streams import Stream, StreamFault, is_connected, peer_of
+from protocols.ids import PeerId, PubsubTopic
+from protocols.waku import METADATA, RELAY, Metadata
+
+DELIVERIES, DELIVERY_BYTES = 8192, 64 * 1024 * 1024  # waiting for the gossip actor; above, the oldest is shed
+BOOK_PEERS, BOOK_ADDRESSES = 1024, 16  # addresses that once led to a peer
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkCounts:
+    """Since the start; what a node's metrics show."""
+
+    relay: RelayCounts
+    deliveries_shed: int
+    """Messages that the gossip actor took too slowly to get."""
+    stream_faults: int
+    """Inbound streams that ended in an exception."""
+    streams_refused: int
+    responder_faults: int
+
+
+class LibP2PNetwork(Network):
+    """Made by `open_network`."""
+
+    def __init__(self, config: LibP2PConfig, host: Any, nursery: trio.Nursery) -> None:
+        self._host = host
+        self._swarm = host.get_network()
+        self._peer = PeerId(host.get_id().to_base58())
+        self._nursery = nursery
+        self._deliveries: SheddingQueue[Gossip] = SheddingQueue(DELIVERIES, DELIVERY_BYTES)
+        self._requests = Requests(host)
+        self._book: dict[PeerId, dict[Multiaddr, None]] = {}
+        self._dials: dict[PeerId, trio.Lock] = {}
+        self._relay = RelayShell(
+            host, nursery, self._peer, secrets.token_bytes(32), deliver=self._deliver, disconnect=self._disconnect_soon
+        )
+        own = Metadata(config.cluster, tuple(range(config.shards)))
+        self._peers = Peers(host, nursery, own, on_admitted=self._relay.add_peer, on_lost=self._on_lost)
+        self._swarm.register_notifee(self._peers)
+        host.set_stream_handler(METADATA, self._peers.serve_metadata)
+        self._serve(RELAY, self._relay.serve)
+
+    # -- Who we are ------------------------------------------------------------
+
+    @property
+    def peer(self) -> PeerId:
+        return self._peer
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(str(address) for address in self._host.get_addrs())
+
+    def connected(self) -> tuple[PeerId, ...]:
+        return self._peers.admitted()
+
+    def mesh(self, topic: PubsubTopic) -> tuple[PeerId, ...]:
+        return self._relay.mesh(topic)
+
+    def counts(self) -> NetworkCounts:
+        guard = self._swarm.guard
+        return NetworkCounts(
+            self._relay.counts(), self._deliveries.shed, guard.faults, guard.refused, self._requests.responder_faults
+        )
+
+    # -- Connections -----------------------------------------------------------
+
+    async def dial(self, address: str, *, timeout_s: float = 10.0) -> PeerId | NoAnswer:
+        """Connect over the address, or another one that is known of the peer, and learn that it is of our cluster."""
+        try:
+            with trio.fail_after(timeout_s):
+                target = parse_target(address)
+                if target.peer == self._peer:
+                    return NoAnswer("that is this node")
+                return await self._reach(target.peer, await resolve(target.address))
+        except BadAddress as fault:
+            return NoAnswer(str(fault))
+        except OSError as error:
+            return NoAnswer(f"{address}: {error}")
+        except trio.TooSlowError:
+            return NoAnswer(f"{address}: no connection within {timeout_s:g} s")
+
+    async def _reach(self, peer: PeerId, addresses: list[Multiaddr]) -> PeerId | NoAnswer:
+        if not is_connected(self._host, peer):
+            fault = await self._connect(peer, addresses)
+            if fault is not None:
+                return NoAnswer(fault)
+        settled = await self._peers.wait_settled(peer)
+        if not isinstance(settled, NoAnswer):
+            self._remember(peer, addresses)
+        return settled
+
+    async def _connect(self, peer: PeerId, addresses: list[Multiaddr]) -> str | None:
+        lock = self._dials.setdefault(peer, trio.Lock())
+        try:
+            async with lock:  # a second caller finds the first one's connection
+                if is_connected(self._host, peer):
+                    return None
+                return await connect(self._swarm, peer, list(dict.fromkeys([*addresses, *self._book.get(peer, ())])))
+        finally:
+            if not lock.statistics().tasks_waiting:
+                self._dials.pop(peer, None)
+
+    def _remember(self, peer: PeerId, addresses: list[Multiaddr]) -> None:
+        book = self._book.setdefault(peer, {})
+        book.update(dict.fromkeys(addresses[:BOOK_ADDRESSES]))
+        while len(book) > BOOK_ADDRESSES:
+            del book[next(iter(book))]
+        while len(self._book) > BOOK_PEERS:
+            del self._book[next(iter(self._book))]
+
+    def _on_lost(self, peer: PeerId) -> None:
+        self._relay.remove_peer(peer)
+        self._requests.forget(peer)
+
+    def _disconnect_soon(self, peer: PeerId, reason: str) -> None:
+        self._nursery.start_soon(self._peers.disconnect, peer, reason)
+
+    # -- Relay -----------------------------------------------------------------
+
+    async def subscribe(self, topic: PubsubTopic, validate: Validator) -> None:
+        await trio.lowlevel.checkpoint()
+        self._relay.subscribe(topic, validate)
+
+    async def unsubscribe(self, topic: PubsubTopic) -> None:
+        await trio.lowlevel.checkpoint()
+        self._relay.unsubscribe(topic)
+
+    async def publish(self, topic: PubsubTopic, data: bytes) -> int:
+        return await self._relay.publish(topic, data)
+
+    def _deliver(self, gossip: Gossip) -> None:
+        self._deliveries.put(gossip, len(gossip.data))
+
+    # -- Requests --------------------------------------------------------------
+
+    async def request(
+        self, peer: PeerId, protocol: str, payload: bytes, *, limit_bytes: int, timeout_s: float
+    ) -> bytes | NoAnswer:
+        if not is_peer_id(peer):
+            return NoAnswer(f"{peer:.80} is no peer id")
+        try:
+            with trio.fail_after(timeout_s):
+                reached = await self._reach(peer, [])
+                if isinstance(reached, NoAnswer):
+                    return reached
+                return await self._requests.ask(peer, protocol, payload, limit_bytes=limit_bytes)
+        except trio.TooSlowError:
+            return NoAnswer(f"no answer within {timeout_s:g} s")
+
+    def respond(self, protocol: str, responder: Responder, *, limit_bytes: int) -> None:
+        async def serve(stream: Stream) -> None:
+            await self._requests.serve(stream, responder, limit_bytes)
+
+        self._serve(protocol, serve)
+
+    def _serve(self, protocol: str, handler: Callable[[Stream], Awaitable[None]]) -> None:
+        """Serve admitted peers only."""
+
+        async def admit(stream: Stream) -> None:
+            settled = await self._peers.wait_settled(peer_of(stream))
+            if isinstance(settled, NoAnswer):
+                raise StreamFault(settled.reason)
+            await handler(stream)
+
+        self._host.set_stream_handler(protocol, admit)
+
+    # -- Life ------------------------------------------------------------------
+
+    def _start(self, gossip: Outbox[Gossip], events: Outbox[PeerEvent]) -> None:
+        self._nursery.start_soon(self._relay.beat)
+        self._nursery.start_soon(self._peers.announce, events)
+        self._nursery.start_soon(self._hand_over, gossip)
+
+    async def _hand_over(self, gossip: Outbox[Gossip]) -> None:
+        while True:
+            for each in await self._deliveries.take(1):
+                await gossip.send(each)
+
+    def _close(self) -> None:
+        self._peers.closed = True
+        self._swarm.guard.closed = True
+
+
+@asynccontextmanager
+async def open_network(
+    config: LibP2PConfig,
+    identity_seed: bytes,
+    gossip: Outbox[Gossip],
+    events: Outbox[PeerEvent],
+) -> AsyncIterator[LibP2PNetwork]:
+    """Listen, and run until the block ends. `identity_seed` is the node key's Ed25519 seed, 32 bytes.
+
+    The channels stay the caller's. Raises OSError when an address can't be listened on.
+    """
+    listen = [Multiaddr(address) for address in config.listen]
+    for address in listen:
+        check_free(address)
+    host = build_host(config, identity_seed)
+    stop = trio.Event()
+    async with trio.open_nursery() as outer:
+        await outer.start(run_host, host, listen, stop)
+        async with trio.open_nursery() as nursery:
+            network = LibP2PNetwork(config, host, nursery)
+            network._start(gossip, events)
+            try:
+                yield network
+            finally:
+                network._close()
+                stop.set()
+                nursery.cancel_scope.cancel()

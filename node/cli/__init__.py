@@ -1,0 +1,1 @@
+"""The command line: `skynet` for requesters and testers, `skynet-node` for operators."""

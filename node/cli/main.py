@@ -1,0 +1,138 @@
+"""`skynet`: what requesters and testers type.
+
+    skynet demo                        a whole network on this machine, one job through it
+    skynet devchain --dir DIR          a development chain with the contracts on it
+    skynet deploy --rpc URL --key FILE the contracts on a chain of yours
+    skynet job submit|watch|result|show|cancel
+    skynet wallet show|fund
+
+`--config` (or SKYNET_CONFIG) is the requester's own node.toml: `skynet-node init --dir me --network local`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from node.cli.output import fail, hex_job, run
+from node.errors import exit_code_table
+
+CONFIG_VARIABLE = "SKYNET_CONFIG"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return run(_command(options), options)
+    except BaseException as error:  # noqa: BLE001 - becomes a line and a status
+        return fail(error)
+
+
+def _command(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    """Import only what the command needs: `--help` must not wait for libp2p."""
+    match options.command:
+        case "demo":
+            from node.cli.demo import demo
+
+            return demo
+        case "devchain" | "deploy":
+            from node.cli import chain
+
+            return chain.devchain if options.command == "devchain" else chain.deploy_contracts
+        case "wallet":
+            from node.cli import wallet
+
+            return {"show": wallet.show, "fund": wallet.fund_wallet}[options.what]
+        case _:
+            from node.cli import job
+
+            return {
+                "submit": job.submit,
+                "watch": job.watch,
+                "result": job.result,
+                "show": job.show,
+                "list": job.list_jobs,
+                "cancel": job.cancel,
+            }[options.what]
+
+
+# -- Arguments -----------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    epilog = "exit statuses:\n\n" + exit_code_table()
+    parser = argparse.ArgumentParser(prog="skynet", description=__doc__, epilog=epilog, formatter_class=raw)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_demo(commands.add_parser("demo", help="four nodes, one job, proved and paid"))
+    devchain = commands.add_parser("devchain", help="a development chain with the contracts on it")
+    devchain.add_argument("--dir", type=Path, required=True)
+    devchain.add_argument("--port", type=int, default=0)
+    deploy = commands.add_parser("deploy", help="deploy the contracts on a development chain")
+    deploy.add_argument("--rpc", required=True, help="JSON-RPC URL")
+    deploy.add_argument("--key", type=Path, required=True, help="file of the paying wallet's key, in hex, mode 0600")
+    deploy.add_argument("--dir", type=Path, help="write chain.json there, for `skynet-node init --chain`")
+    _add_job(commands.add_parser("job", help="submit, watch and fetch jobs"))
+    wallet = commands.add_parser("wallet", help="the wallet of a configuration").add_subparsers(
+        dest="what", required=True
+    )
+    show = wallet.add_parser("show", help="address, balance, stake and credit")
+    fund = wallet.add_parser("fund", help="development money")
+    fund.add_argument("--chain", type=Path, required=True, help="folder of `skynet devchain`")
+    fund.add_argument("--ether", default="5")
+    for command in (show, fund):
+        _add_common(command)
+    _add_json(deploy)
+    return parser
+
+
+def _add_demo(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument("--seed", type=int, default=1)
+    demo.add_argument("--dir", type=Path, help="folder for everything; default: a temporary one")
+    demo.add_argument("--keep", action="store_true", help="keep the folder")
+    demo.add_argument("--permute-labels", action="store_true", help="a control: nothing can be learnt")
+    _add_json(demo)
+
+
+def _add_job(job: argparse.ArgumentParser) -> None:
+    commands = job.add_subparsers(dest="what", required=True)
+    submit = commands.add_parser("submit", help="pack, upload and post a job; returns when its keys are delivered")
+    submit.add_argument("file", type=Path, metavar="job.toml")
+    _add_peers(submit, required=True)
+    _add_common(submit)
+    for name, text in (
+        ("watch", "follow a job until it ends"),
+        ("result", "fetch, open and save the model"),
+        ("show", "what the chain says of a job"),
+        ("cancel", "call off a job that has no workers yet"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("job", type=hex_job, metavar="ID")
+        if name in ("watch", "result"):
+            _add_peers(command, required=False)
+        if name == "result":
+            command.add_argument("--out", type=Path, required=True, metavar="model.safetensors")
+        _add_common(command)
+    _add_common(commands.add_parser("list", help="jobs on the chain"))
+
+
+def _add_peers(command: argparse.ArgumentParser, *, required: bool) -> None:
+    help_text = "multiaddr of a node, ending in /p2p/PEER (its addresses.json has it)"
+    command.add_argument("--peer", action="append", default=[], required=required, metavar="MULTIADDR", help=help_text)
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    default = Path(os.environ.get(CONFIG_VARIABLE, "node.toml"))
+    command.add_argument("--config", type=Path, default=default, metavar="FILE")
+    _add_json(command)
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="the last line is one JSON object")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

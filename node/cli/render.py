@@ -1,0 +1,244 @@
+"""What a job looks like on a terminal: progress while it runs, the table at its end, the learning curve.
+
+Wherever a result is shown it says what was proved: `training: unproved`, since statement E proves the
+quality of committed weights and nothing about the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from node.client.jobspec import WEI_PER_ETHER
+from node.client.progress import Happened, PeersSeen, Posted, Progress, RoundSeen, Stage
+from protocols.chain import (
+    Applied,
+    Assigned,
+    JobEnded,
+    ProofAccepted,
+    ProvingStarted,
+    RoundCommitted,
+    TrainingStarted,
+    WorkerPaid,
+    WorkerReady,
+    WorkerSlashed,
+)
+from protocols.ids import Address
+
+UNPROVED = "training: unproved"
+UNPROVED_WHY = "the proofs show how good committed weights are on drawn held-out pages, not that the work was done"
+_SPARKS = "▁▂▃▄▅▆▇█"
+
+
+def ether(wei: int) -> str:
+    return f"{wei / WEI_PER_ETHER:.6f}".rstrip("0").rstrip(".") + " ETH"
+
+
+# -- While it runs -------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class JobView:
+    """What has been seen of a job, folded from progress; drawn by `LiveJob`, or logged line by line."""
+
+    rounds: int
+    stage: str = "starting"
+    peers: int = 0
+    state: str = "-"
+    workers: tuple[Address, ...] = ()
+    applicants: int = 0
+    ready: int = 0
+    committed: int = 0
+    losses: list[float] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+    proofs: dict[Address, int] = field(default_factory=dict)
+    paid_wei: dict[Address, int] = field(default_factory=dict)
+    samples: int = 1
+
+    def take(self, progress: Progress) -> None:
+        match progress:
+            case Stage(text):
+                self.stage = text
+            case PeersSeen(connected):
+                self.peers = connected
+            case Posted():
+                self.stage, self.state = "waiting for applicants", "open"
+            case RoundSeen(number, _, loss, accuracy):
+                if number >= len(self.losses):
+                    self.losses.append(loss)
+                    self.accuracies.append(accuracy)
+            case Happened(event):
+                self._take_event(event)
+
+    def _take_event(self, event: object) -> None:
+        match event:
+            case Applied():
+                self.applicants += 1
+            case Assigned(_, workers):
+                self.workers, self.state, self.stage = workers, "assigned", "workers fetch keys and open the pages"
+            case WorkerReady():
+                self.ready += 1
+            case TrainingStarted():
+                self.state, self.stage = "training", "training"
+            case RoundCommitted():
+                self.committed += 1
+            case ProvingStarted():
+                self.state, self.stage = "proving", "each worker proves its drawn round"
+            case ProofAccepted(_, worker):
+                self.proofs[worker] = self.proofs.get(worker, 0) + 1
+            case WorkerPaid(_, worker, amount_wei):
+                self.paid_wei[worker] = amount_wei
+            case WorkerSlashed(_, worker):
+                self.paid_wei[worker] = 0
+            case JobEnded(_, state):
+                self.state = self.stage = state.name.lower()
+            case _:
+                pass
+
+
+class LiveJob:
+    """A job on a terminal, redrawn as it goes; without a terminal each change of stage is one line."""
+
+    def __init__(self, console: Console, view: JobView) -> None:
+        self._console = console
+        self._view = view
+        self._bars = Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console)
+        self._rounds: TaskID = self._bars.add_task("rounds on chain", total=view.rounds)
+        self._proofs: TaskID = self._bars.add_task("proofs verified", total=None)
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._said = ""
+
+    def __enter__(self) -> LiveJob:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.update(self._draw(), refresh=True)
+            self._live.stop()
+
+    def show(self, progress: Progress) -> None:
+        self._view.take(progress)
+        if self._live:
+            self._live.update(self._draw())
+            return
+        line = _line(progress)
+        if line and line != self._said:
+            self._said = line
+            self._console.print(line, highlight=False)
+
+    def _draw(self) -> Panel:
+        view = self._view
+        expected = len(view.workers) * view.samples or None
+        self._bars.update(self._rounds, completed=view.committed)
+        self._bars.update(self._proofs, completed=sum(view.proofs.values()), total=expected)
+        facts = Table.grid(padding=(0, 2))
+        facts.add_row("peers", str(view.peers), "applicants", str(view.applicants), "ready", str(view.ready))
+        accuracy = f"{view.accuracies[-1]:.3f}" if view.accuracies else "-"
+        loss = f"{view.losses[-1]:.4f}" if view.losses else "-"
+        facts.add_row("state", view.state, "loss", loss, "accuracy", accuracy)
+        curve = Text(f"accuracy {spark(view.accuracies)}", style="green")
+        foot = Text(UNPROVED, style="yellow")
+        return Panel(Group(Text(view.stage, style="bold"), facts, self._bars, curve, foot), title="SkyNet job")
+
+
+def _line(progress: Progress) -> str:
+    match progress:
+        case Stage(text):
+            return text
+        case PeersSeen(connected):
+            return f"connected to {connected} peer(s)"
+        case Posted(job, _, gas_used):
+            return f"job 0x{job.hex()} posted, budget in escrow (gas {gas_used:,})"
+        case RoundSeen(number, _, loss, accuracy, workers):
+            return f"round {number + 1}: loss {loss:.4f}, held-out accuracy {accuracy:.3f}, {workers} workers"
+        case Happened(event):
+            return _event_line(event)
+
+
+def _event_line(event: object) -> str:
+    match event:
+        case Applied(_, worker):
+            return f"{worker} applied"
+        case Assigned(_, workers):
+            return f"seats drawn: {', '.join(workers)}"
+        case WorkerReady(_, worker):
+            return f"{worker} is ready"
+        case TrainingStarted():
+            return "training started"
+        case RoundCommitted(_, number, _, _, state):
+            return f"round {number + 1} certified on chain, state {state.hex()[:16]}"
+        case ProvingStarted(_, beacon_round):
+            return f"proving: challenge from beacon round {beacon_round}"
+        case ProofAccepted(_, worker, _, number, page):
+            return f"proof of {worker} verified on chain: round {number + 1}, page {page}"
+        case WorkerPaid(_, worker, amount_wei):
+            return f"{worker} earned {ether(amount_wei)}"
+        case WorkerSlashed(_, worker, amount_wei):
+            return f"{worker} lost its stake of {ether(amount_wei)}"
+        case JobEnded(_, state, refund_wei):
+            return f"job {state.name.lower()}, {ether(refund_wei)} back to the requester"
+        case _:
+            return ""
+
+
+def spark(values: Sequence[float]) -> str:
+    """Return a curve of block characters, for values between 0 and 1."""
+    return "".join(_SPARKS[min(int(v * len(_SPARKS)), len(_SPARKS) - 1)] for v in values)
+
+
+# -- At its end ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PaidWorker:
+    address: Address
+    proof_verified: bool
+    gas: int
+    paid_wei: int
+    round: int
+    page: int
+    loss: float
+
+
+def worker_table(workers: Sequence[PaidWorker]) -> Table:
+    table = Table(title=f"who was paid what ({UNPROVED})", caption=UNPROVED_WHY)
+    for name in ("worker", "proof", "round", "page", "proved loss", "gas", "paid"):
+        table.add_column(name, justify="right" if name in ("gas", "paid", "proved loss") else "left", no_wrap=True)
+    for w in workers:
+        proof = "verified" if w.proof_verified else "[red]missing"
+        short = f"{w.address[:8]}…{w.address[-6:]}"
+        table.add_row(short, proof, str(w.round + 1), str(w.page), f"{w.loss:.4f}", f"{w.gas:,}", ether(w.paid_wei))
+    return table
+
+
+def plot_curve(losses: Sequence[float], accuracies: Sequence[float], out: Path) -> Path:
+    """Draw loss and held-out accuracy by round into a PNG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rounds = range(1, len(losses) + 1)
+    figure, left = plt.subplots(figsize=(7, 4), layout="constrained")
+    left.plot(rounds, losses, color="tab:red", marker="o", label="training loss")
+    left.set_xlabel("certified round")
+    left.set_ylabel("training loss", color="tab:red")
+    right = left.twinx()
+    right.plot(rounds, accuracies, color="tab:blue", marker="s", label="held-out accuracy")
+    right.set_ylabel("held-out accuracy", color="tab:blue")
+    right.set_ylim(0, 1)
+    left.set_title(f"Digits, by strangers' machines ({UNPROVED})")
+    figure.savefig(out, dpi=120)
+    plt.close(figure)
+    return out

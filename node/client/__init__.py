@@ -1,0 +1,1 @@
+"""The requester's library: the command line, the demo and the HTTP API all call it."""

@@ -1,0 +1,259 @@
+"""The demo: a network on this machine and one job through it, by the same client as the command line.
+
+Its verdict is strict: every proof verified on chain, every wei accounted for, the accuracy reached.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from node.client.jobspec import DataSpec, JobSpec, ModelSpec, TermsSpec
+from node.client.pack import Packed, Report
+from node.client.progress import Happened, PeersSeen, Posted, Progress, RoundSeen, Stage
+from node.client.session import Model, Session, write_safetensors
+from node.config import load_config
+from node.errors import JobFailed
+from node.localnet import LocalNode, fund, make_node, open_devchain, open_node, wait_listening
+from node.program import open_session
+from protocols.chain import (
+    Assigned,
+    FeePaid,
+    JobEnded,
+    JobState,
+    ProofAccepted,
+    ProvingStarted,
+    RoundCommitted,
+    Terms,
+    WorkerPaid,
+    WorkerSlashed,
+)
+from protocols.ids import Address, JobId, PeerId
+
+NODES = 4
+TARGET_ACCURACY = 0.93
+MAX_LOSS = 0.6  # of a page: an untrained model has about 1, a trained one 0.1 to 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    folder: Path
+    seed: int = 1
+    permute_labels: bool = False
+    rounds: int = 8
+
+
+@dataclass(slots=True)
+class Timeline:
+    """Seconds since the start at which things happened."""
+
+    began: float = field(default_factory=time.monotonic)
+    marks: dict[str, float] = field(default_factory=dict)
+
+    def mark(self, name: str) -> None:
+        self.marks.setdefault(name, time.monotonic() - self.began)
+
+    def between(self, first: str, last: str) -> float:
+        return round(self.marks.get(last, 0.0) - self.marks.get(first, 0.0), 2)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerResult:
+    address: Address
+    proof_verified: bool
+    gas: int
+    paid_wei: int
+    round: int
+    page: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    job: JobId
+    accuracy: float
+    rounds: int
+    workers: tuple[WorkerResult, ...]
+    refund_wei: int
+    fees_wei: int
+    slashed_wei: int
+    escrow_wei: int
+    model: Path
+    seconds: dict[str, float]
+    losses: tuple[float, ...]
+    accuracies: tuple[float, ...]
+
+    @property
+    def faults(self) -> list[str]:
+        """What keeps the demo from being a success."""
+        faults = [f"no proof of {w.address} was verified" for w in self.workers if not w.proof_verified]
+        faults += [f"{w.address} was not paid" for w in self.workers if w.proof_verified and w.paid_wei == 0]
+        spent_wei = sum(w.paid_wei for w in self.workers) + self.refund_wei + self.fees_wei
+        if spent_wei != self.escrow_wei:
+            faults.append(f"{self.escrow_wei} wei went into escrow, {spent_wei} came out")
+        if self.accuracy < TARGET_ACCURACY:
+            faults.append(f"accuracy {self.accuracy:.3f} is below {TARGET_ACCURACY}")
+        return faults
+
+
+async def run_demo(options: DemoOptions, report: Report) -> DemoResult:
+    """Start everything, run one job, stop everything. Raises UserError for what can't be done at all."""
+    timeline = Timeline()
+    async with _open_world(options, report, timeline) as (session, gateway, packed):
+        return await _run_job(options, report, timeline, session, gateway, packed)
+
+
+def _spec(options: DemoOptions) -> JobSpec:
+    terms = TermsSpec(
+        workers=NODES - 1,
+        rounds=options.rounds,
+        join_window_s=25,
+        ready_window_s=60,
+        round_timeout_s=60,
+        proof_window_s=180,
+        max_loss=MAX_LOSS,
+    )
+    return JobSpec(
+        ModelSpec(), DataSpec(challenge_pages=90, permute_labels=options.permute_labels), terms, options.seed
+    )
+
+
+# -- The world -----------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _open_world(
+    options: DemoOptions, report: Report, timeline: Timeline
+) -> AsyncIterator[tuple[Session, PeerId, Packed]]:
+    """Start chain, nodes and the requester, whose packing goes on beside the nodes' start."""
+    async with AsyncExitStack() as stack:
+        await report(Stage("starting the development chain and deploying the contracts"))
+        info = await stack.enter_async_context(open_devchain(options.folder / "chain"))
+        timeline.mark("chain")
+        me = make_node(options.folder / "requester", info, {"work.offered": False, "work.hosted": False})
+        first = make_node(options.folder / "node0", info, {})
+        await fund(info, [me.wallet, first.wallet])
+        config = load_config(me.config)
+        session = await stack.enter_async_context(open_session(config, me.config, report))
+        packed: list[Packed] = []
+        addresses: list[tuple[str, ...]] = []
+
+        async def pack() -> None:
+            packed.append(await session.packer.pack(_spec(options), options.folder / "package"))
+            timeline.mark("packed")
+
+        async def start_nodes() -> None:
+            await report(Stage(f"starting {NODES} nodes"))
+            addresses.append(await _start(stack, first))
+            others = [
+                make_node(options.folder / f"node{i}", info, {"p2p.bootstrap": addresses[0]}) for i in range(1, NODES)
+            ]
+            await fund(info, [node.wallet for node in others])
+            for node in others:
+                await _start(stack, node)
+            timeline.mark("nodes")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pack)
+            nursery.start_soon(start_nodes)
+        gateway = await session.connect(addresses[0])
+        await report(PeersSeen(NODES))
+        yield session, gateway, packed[0]
+        await report(Stage("stopping the nodes"))
+
+
+async def _start(stack: AsyncExitStack, node: LocalNode) -> tuple[str, ...]:
+    process = await stack.enter_async_context(open_node(node))
+    return await wait_listening(node, process)
+
+
+# -- The job -------------------------------------------------------------------
+
+
+async def _run_job(
+    options: DemoOptions, report: Report, timeline: Timeline, session: Session, gateway: PeerId, packed: Packed
+) -> DemoResult:
+    timeline.mark("submit")
+    job = await session.submit(_spec(options), gateway, packed)
+    seen: list[Progress] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.deliver_keys, job)
+        async for progress in session.watch(job):
+            seen.append(progress)
+            _mark(timeline, progress)
+            await report(progress)
+    events = [p for p in seen if isinstance(p, Happened)]
+    ended = next(h.event for h in events if isinstance(h.event, JobEnded))
+    if ended.state is not JobState.SETTLED:
+        raise JobFailed(f"job {job.hex()}", f"it {ended.state.name.lower()}", f"see the logs in {options.folder}")
+    await report(Stage("fetching and opening the model"))
+    model = await session.fetch_model(job, (gateway,))
+    out = options.folder / "model.safetensors"
+    write_safetensors(model, out)
+    await _wait_withdrawn(session, events)
+    timeline.mark("end")
+    return _result(job, await session.terms(job), model, out, seen, timeline)
+
+
+def _mark(timeline: Timeline, progress: Progress) -> None:
+    match progress:
+        case Posted():
+            timeline.mark("posted")
+        case Happened(RoundCommitted(_, 0)):
+            timeline.mark("first_round")
+        case Happened(ProvingStarted()):
+            timeline.mark("proving")
+        case Happened(ProofAccepted()):
+            timeline.mark("first_proof")
+            timeline.marks["last_proof"] = time.monotonic() - timeline.began
+        case _:
+            pass
+
+
+async def _wait_withdrawn(session: Session, events: list[Happened]) -> None:
+    """Paid by pull: wait until every worker has taken what it is owed."""
+    workers = [h.event.worker for h in events if isinstance(h.event, WorkerPaid)]
+    with trio.move_on_after(30):
+        while any([await session.chain.credit(worker) for worker in workers]):  # noqa: ASYNC110 - on chain
+            await trio.sleep(0.2)
+
+
+def _result(job: JobId, terms: Terms, model: Model, out: Path, seen: list[Progress], timeline: Timeline) -> DemoResult:
+    happened = [p for p in seen if isinstance(p, Happened)]
+    rounds = {p.round: p for p in seen if isinstance(p, RoundSeen)}
+    paid = {h.event.worker: h.event.amount_wei for h in happened if isinstance(h.event, WorkerPaid)}
+    proofs = {h.event.worker: (h.event, h.gas_used) for h in happened if isinstance(h.event, ProofAccepted)}
+    seated = next(h.event.workers for h in happened if isinstance(h.event, Assigned))
+    scale = 2**model.package.circuit.loss_scale_bits
+    seconds = {
+        "total": round(timeline.marks["end"], 2),
+        "submit_to_first_round": timeline.between("submit", "first_round"),
+        "prove": timeline.between("proving", "first_proof"),
+        "verify": timeline.between("first_proof", "last_proof"),
+    }
+    return DemoResult(
+        job=job,
+        accuracy=model.evaluated.accuracy,
+        rounds=sum(isinstance(h.event, RoundCommitted) for h in happened),
+        workers=tuple(_worker(w, proofs.get(w), paid.get(w, 0), scale) for w in seated),
+        refund_wei=next(h.event.refund_wei for h in happened if isinstance(h.event, JobEnded)),
+        fees_wei=sum(h.event.amount_wei for h in happened if isinstance(h.event, FeePaid)),
+        slashed_wei=sum(h.event.amount_wei for h in happened if isinstance(h.event, WorkerSlashed)),
+        escrow_wei=terms.budget_wei + 2 * terms.move_fee_wei,
+        model=out,
+        seconds=seconds,
+        losses=tuple(rounds[r].loss for r in sorted(rounds)),
+        accuracies=tuple(rounds[r].accuracy for r in sorted(rounds)),
+    )
+
+
+def _worker(address: Address, proof: tuple[ProofAccepted, int] | None, paid_wei: int, scale: int) -> WorkerResult:
+    if proof is None:
+        return WorkerResult(address, False, 0, paid_wei, -1, -1, 0.0)
+    event, gas = proof
+    return WorkerResult(address, True, gas, paid_wei, event.round, event.page, event.loss / scale)

@@ -1,0 +1,182 @@
+"""Packing a job: model and data by the packing program, circuit and commitments by the prover child.
+
+Everything ends as blobs in the requester's own Store; the job key exists only here until it is wrapped.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from actors.intake import PAGE_CONTEXT
+from actors.ports import Keys, Refused, Store, Vault
+from node.adapters.prover import Built, ChildProver
+from node.client.jobspec import JobSpec, to_wei
+from node.client.progress import Progress, Stage
+from node.errors import ContentError, ExitCode
+from node.packing.manifest import (
+    DataDraft,
+    ModelDraft,
+    blob_path,
+    finalise_dataset,
+    finalise_package,
+    read_data_draft,
+    read_model_draft,
+)
+from node.prover.settings import CircuitOptions
+from protocols.abi import ZERO_ADDRESS
+from protocols.chain import ProofPolicy, Terms
+from protocols.evidence import pages_root
+from protocols.ids import Commitment, ContentId, JobId
+from protocols.package import Dataset, Package, encode_dataset, encode_package
+
+T = TypeVar("T")
+
+Report = Callable[[Progress], Awaitable[None]]
+
+MODELS = {"digits-mlp": "digits"}
+DATASETS = {"digits": "digits"}
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A job ready to be posted."""
+
+    package_id: ContentId
+    package: Package
+    keys: Keys
+    model: ModelDraft
+    data: DataDraft
+    commitments: tuple[tuple[Commitment, Commitment], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    data_id: ContentId
+    dataset: Dataset
+    blobs: tuple[ContentId, ...]
+    """All that workers fetch."""
+
+
+class Packer:
+    """Turns a job file into blobs; one per requester's session."""
+
+    def __init__(self, store: Store, vault: Vault, prover: ChildProver, report: Report) -> None:
+        self._store = store
+        self._vault = vault
+        self._prover = prover
+        self._report = report
+
+    async def pack(self, spec: JobSpec, scratch: Path) -> Packed:
+        """Model, data, circuit and commitments. Raises ContentError for what can't be packed."""
+        await trio.Path(scratch).mkdir(parents=True, exist_ok=True)
+        await self._report(Stage("packing model and data"))
+        srs: list[ContentId] = []
+
+        async def make_srs() -> None:
+            srs.append(_unless_refused(await self._prover.make_srs(CircuitOptions().logrows), "SRS"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_run_packing, _data_arguments(spec, scratch))
+            nursery.start_soon(_run_packing, _model_arguments(spec, scratch))
+            nursery.start_soon(make_srs)
+        model, data = read_model_draft(scratch), read_data_draft(scratch)
+        for content in (*model.blobs, *data.train, *data.challenge):
+            blob = await trio.Path(blob_path(scratch, content)).read_bytes()
+            await self._store.put_blob(blob, public=content in model.blobs)
+        await self._report(Stage("building the circuit's keys"))
+        built: Built = _unless_refused(await self._prover.build_circuit(model.onnx, srs[0]), "circuit")
+        await self._report(Stage("committing to the held-out pages"))
+        name = built.circuit.vk_digest
+        commitments = _unless_refused(await self._prover.commit_pages(name, data.challenge), "held-out pages")
+        await self._prover.close(name)
+        package = finalise_package(model, built.circuit)
+        package_id = await self._store.put_blob(encode_package(package), public=True)
+        return Packed(package_id, package, built.keys, model, data, commitments)
+
+    async def seal(self, packed: Packed, job: JobId) -> Sealed:
+        """Seal every page to the job, whose key the vault holds, and name them in the dataset."""
+        await self._report(Stage("sealing the data to the job"))
+        sealed: dict[ContentId, ContentId] = {}
+        for page in (*packed.data.train, *packed.data.challenge):
+            plain = await self._store.blob(page) or b""
+            secret = self._vault.seal(job, plain, context=PAGE_CONTEXT)
+            sealed[page] = await self._store.put_blob(secret, public=True)
+        pairs = dict(zip(packed.data.challenge, packed.commitments, strict=True))
+        dataset = finalise_dataset(packed.data, sealed, pairs)
+        data_id = await self._store.put_blob(encode_dataset(dataset), public=True)
+        circuit = packed.package.circuit
+        blobs = (packed.package_id, data_id, *packed.model.blobs, circuit.settings, circuit.srs, *sealed.values())
+        return Sealed(data_id, dataset, tuple(dict.fromkeys(blobs)))
+
+
+def write_terms(spec: JobSpec, packed: Packed, sealed: Sealed, requester_key: bytes) -> Terms:
+    """Return the terms that the contract fixes."""
+    terms, circuit = spec.terms, packed.package.circuit
+    return Terms(
+        package=packed.package_id,
+        data=sealed.data_id,
+        initial_state=packed.package.initial_state,
+        srs=circuit.srs,
+        requester_key=requester_key,
+        pages_root=pages_root([(p.x, p.y) for p in sealed.dataset.challenge]),
+        vk_digest=circuit.vk_digest,
+        delegate=ZERO_ADDRESS,
+        pages=len(sealed.dataset.challenge),
+        seats=terms.workers,
+        rounds=terms.rounds,
+        steps=terms.steps,
+        samples=terms.samples,
+        proof_policy=ProofPolicy.EVALUATION,
+        join_window_s=terms.join_window_s,
+        ready_window_s=terms.ready_window_s,
+        round_timeout_s=terms.round_timeout_s,
+        proof_window_s=terms.proof_window_s,
+        stake_wei=to_wei(terms.stake_ether, "terms.stake_ether"),
+        budget_wei=to_wei(terms.budget_ether, "terms.budget_ether"),
+        move_fee_wei=to_wei(terms.move_fee_ether, "terms.move_fee_ether"),
+        max_loss=int(terms.max_loss * 2**circuit.loss_scale_bits),
+    )
+
+
+def _model_arguments(spec: JobSpec, scratch: Path) -> list[str]:
+    known = MODELS.get(spec.model.builtin)
+    if known is None:
+        raise ContentError(f"model {spec.model.builtin}", "no such built-in model", f"use one of {', '.join(MODELS)}")
+    arguments = ["model", "--model", known, "--seed", str(spec.seed), "--out", str(scratch)]
+    if spec.model.learning_rate:
+        arguments += ["--learning-rate", str(spec.model.learning_rate)]
+    return arguments
+
+
+def _data_arguments(spec: JobSpec, scratch: Path) -> list[str]:
+    known = DATASETS.get(spec.data.builtin)
+    if known is None:
+        raise ContentError(f"data {spec.data.builtin}", "no such built-in dataset", f"use one of {', '.join(DATASETS)}")
+    arguments = ["data", "--data", known, "--seed", str(spec.seed), "--out", str(scratch)]
+    arguments += ["--challenge-pages", str(spec.data.challenge_pages)]
+    return [*arguments, "--permute-labels"] if spec.data.permute_labels else arguments
+
+
+async def _run_packing(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "node.packing", *arguments]
+    done = await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True)
+    if done.returncode != ExitCode.OK:
+        _raise_packing(arguments[0], done)
+
+
+def _raise_packing(what: str, done: subprocess.CompletedProcess[bytes]) -> None:
+    lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
+    raise ContentError(what, f"can't be packed: {lines[-1].removeprefix('error: ')}", "correct it and submit again")
+
+
+def _unless_refused(answer: T | Refused, what: str) -> T:
+    if isinstance(answer, Refused):
+        raise ContentError(what, answer.reason, "correct the model or the data and submit again")
+    return answer

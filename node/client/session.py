@@ -1,0 +1,335 @@
+"""A requester's session: joined to the network as a light member, with a wallet on the chain.
+
+    pack -> put on the gateway -> post -> deliver keys -> watch -> result
+
+Everything that must survive is in the Store before its effect: `submit` can be killed anywhere and
+`resume` delivers the keys of what was posted. Errors are `UserError`s that name the peer, key or file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from actors.exchange import Exchange
+from actors.mail import FollowJob, JobMail, JoinJob
+from actors.ports import Evaluated, Head, Mined, NoAnswer, Record, Refused, Reverted, Unreachable
+from node.adapters.compute import ChildCompute
+from node.adapters.evm import EvmChain
+from node.adapters.prover import ChildProver
+from node.client.jobspec import JobSpec
+from node.client.pack import Packed, Packer, Report, Sealed, write_terms
+from node.client.progress import Happened, PeersSeen, Posted, Progress, RoundSeen, Stage
+from node.errors import CallReverted, ChainError, ContentError, JobFailed, PeerUnreachable
+from node.identity import NodeVault
+from node.supervision.mailbox import ShedOldest
+from node.wiring import House
+from protocols.chain import (
+    Assigned,
+    Call,
+    DeliverKeys,
+    JobEnded,
+    JobPosted,
+    JobState,
+    KeysDelivered,
+    Post,
+    RegisterKey,
+    RoundCommitted,
+    Terms,
+    WorkerRegistered,
+)
+from protocols.evidence import compute_job_id
+from protocols.ids import Address, ContentId, JobId, PeerId
+from protocols.message import ResultSealed, RoundReported, decode_body, open_envelope
+from protocols.package import Package, decode_dataset, decode_package
+from protocols.record import decode, encode
+from protocols.verdict import Ignore, Reject
+
+POLL_S = 0.25
+CONNECT_S = 20.0
+RESULT_S = 60.0  # for workers to seal the result and for the gateway to hear of it
+
+
+@dataclass(frozen=True, slots=True)
+class PostedRecord:
+    """Kind `posted`, key job: what we have to finish."""
+
+    terms: Terms
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A job's end, as the chain and our own evaluation of the model say it."""
+
+    job: JobId
+    state: JobState
+    events: tuple[Happened, ...]
+    refund_wei: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The trained model: its certified state, opened, and how well it does on the held-out pages."""
+
+    state: ContentId
+    values: bytes
+    """int32 little-endian."""
+    package: Package
+    evaluated: Evaluated
+
+
+class Session:
+    def __init__(
+        self,
+        house: House,
+        chain: EvmChain,
+        vault: NodeVault,
+        compute: ChildCompute,
+        prover: ChildProver,
+        first_block: int,
+        report: Report,
+    ) -> None:
+        self._house = house
+        self.chain = chain
+        self._vault = vault
+        self._compute = compute
+        self._first_block = first_block
+        self._report = report
+        self.packer = Packer(house.ports.store, vault, prover, report)
+
+    @property
+    def exchange(self) -> Exchange:
+        return self._house.exchange
+
+    # -- Peers
+
+    async def connect(self, addresses: tuple[str, ...]) -> PeerId:
+        """Dial the first gateway that answers. Raises PeerUnreachable."""
+        reasons = []
+        for address in addresses:
+            answer = await self._house.link.dial(address, timeout_s=CONNECT_S)
+            if not isinstance(answer, NoAnswer):
+                await self._report(PeersSeen(len(self._house.link.connected())))
+                return answer
+            reasons.append(f"{address} ({answer.reason})")
+        where = ", ".join(reasons) or "--peer"
+        raise PeerUnreachable(where, "no peer answers", "check the address and that its node runs")
+
+    # -- Submitting
+
+    async def submit(self, spec: JobSpec, gateway: PeerId, packed: Packed) -> JobId:
+        """Seal, upload, escrow. Returns once the job is on chain; `deliver_keys` follows."""
+        nonce = self._house.ports.entropy(32)
+        job = compute_job_id(self.chain.chain_id, self.chain.jobs_address, self.chain.wallet, nonce)
+        await self._vault.create_job_key(job)
+        sealed = await self.packer.seal(packed, job)
+        terms = write_terms(spec, packed, sealed, self._vault.encryption_key)
+        await self._upload(gateway, sealed)
+        await self._house.ports.store.write(Record("posted", job, encode(PostedRecord(terms, nonce))))
+        await self._report(Stage("posting the job"))
+        await self._send(RegisterKey(packed.keys.words))
+        mined = await self._send(Post(terms, nonce))
+        await self._report(Posted(job, mined.transaction, mined.gas_used))
+        return job
+
+    async def _upload(self, gateway: PeerId, sealed: Sealed) -> None:
+        await self._report(Stage(f"uploading {len(sealed.blobs)} blobs to the peer"))
+        for content in sealed.blobs:
+            blob = await self._house.ports.store.blob(content) or b""
+            refused = await self.exchange.put(gateway, blob)
+            if refused:
+                raise PeerUnreachable(f"peer {gateway}", f"does not take the job's data: {refused}", "try another peer")
+
+    async def _send(self, call: Call) -> Mined:
+        match await self.chain.send(call):
+            case Mined() as mined:
+                return mined
+            case Reverted(reason):
+                name = type(call).__name__
+                raise CallReverted(name, f"the contract refuses it: {reason}", "correct the terms and submit again")
+            case Unreachable(reason):
+                raise ChainError("chain", reason, "check chain.rpc_urls and try again")
+
+    async def deliver_keys(self, job: JobId) -> None:
+        """Wrap the job key to the workers once they are seated. Raises JobFailed if the job ends before."""
+        async for happened in self.follow_chain(job):
+            match happened.event:
+                case Assigned(_, workers):
+                    wraps = tuple([await self._wrap(job, worker) for worker in workers])
+                    await self._send_unless_done(DeliverKeys(job, wraps))
+                case KeysDelivered():
+                    return
+                case JobEnded(_, state):
+                    raise JobFailed(f"job {job.hex()}", f"it {state.name.lower()} before keys were delivered", _RETRY)
+                case _:
+                    pass
+
+    async def _send_unless_done(self, call: DeliverKeys) -> None:
+        outcome = await self.chain.send(call)
+        if isinstance(outcome, Reverted) and "KeysAlreadyDelivered" not in outcome.reason:
+            raise CallReverted("DeliverKeys", f"the contract refuses it: {outcome.reason}", _RETRY)
+
+    async def _wrap(self, job: JobId, worker: Address) -> bytes:
+        keys = await self.chain.worker_keys(worker)
+        if keys is None or isinstance(keys, Unreachable):
+            raise ChainError(f"worker {worker}", "its keys can't be read", "check chain.rpc_urls and resume the job")
+        return self._vault.wrap_job_key(job, keys[1])
+
+    # -- Following
+
+    async def follow_chain(self, job: JobId) -> AsyncIterator[Happened]:
+        """Yield the job's events from its posting on, for ever."""
+        cursor = self._first_block
+        while True:
+            head = await self.chain.head()
+            if isinstance(head, Head) and head.number >= cursor:
+                events = await self.chain.traced_events(cursor, head.number)
+                if not isinstance(events, Unreachable):
+                    cursor = head.number + 1
+                    for event, gas_used in events:
+                        if not isinstance(event, WorkerRegistered) and event.job == job:
+                            yield Happened(event, gas_used)
+            await trio.sleep(POLL_S)
+
+    async def watch(self, job: JobId) -> AsyncIterator[Progress]:
+        """Yield the job's events and its workers' reports until it has ended. Raises JobFailed for no such job."""
+        await self._house.boxes["gossip"].send(FollowJob(job))
+        send, receive = trio.open_memory_channel[Progress](1024)
+        mail: ShedOldest[JobMail] = ShedOldest("reports", 1024)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_chain, job, mail, send.clone())
+            nursery.start_soon(_watch_mail, mail, send)
+            with receive:
+                async for progress in receive:
+                    yield progress
+                    if isinstance(progress, Happened) and isinstance(progress.event, JobEnded):
+                        break
+            nursery.cancel_scope.cancel()
+
+    async def _watch_chain(self, job: JobId, mail: ShedOldest[JobMail], send: trio.MemorySendChannel[Progress]) -> None:
+        async for happened in self.follow_chain(job):
+            if isinstance(happened.event, Assigned):
+                members = [await self.chain.worker_keys(worker) for worker in happened.event.workers]
+                keys = frozenset(m[0] for m in members if isinstance(m, tuple))
+                await self._house.boxes["gossip"].send(JoinJob(job, keys, mail, acknowledge=False))
+            await send.send(happened)
+
+    async def outcome(self, job: JobId) -> Outcome:
+        """Return how an ended job ended. Raises JobFailed if it still runs."""
+        events = []
+        async for happened in self.follow_chain(job):
+            events.append(happened)
+            if isinstance(happened.event, JobEnded):
+                return Outcome(job, happened.event.state, tuple(events), happened.event.refund_wei)
+        raise JobFailed(f"job {job.hex()}", "it still runs", "watch it until it has ended")
+
+    async def terms(self, job: JobId) -> Terms:
+        """Return what the job's requester fixed. Raises JobFailed if the chain has no such job."""
+        return (await self._final_state(job))[0]
+
+    # -- The result
+
+    async def fetch_model(self, job: JobId, peers: tuple[PeerId, ...]) -> Model:
+        """Fetch, open and check the final state, and evaluate it here. Raises JobFailed or ContentError."""
+        terms, state = await self._final_state(job)
+        sealed = await self._find_result(job, state, peers)
+        plain = self._vault.open_from(sealed, context=b"result" + job)
+        if plain is None or await self._house.ports.store.put_blob(plain, public=False) != state:
+            raise ContentError(f"job {job.hex()}", "the result does not open to the certified state", _RETRY)
+        package = decode_package(await self._house.ports.store.blob(terms.package) or b"")
+        if isinstance(package, Reject):
+            raise ContentError(f"package {terms.package.hex()}", package.reason, _RETRY)
+        return Model(state, plain, package, await self._evaluate(job, terms, state))
+
+    async def _final_state(self, job: JobId) -> tuple[Terms, ContentId]:
+        head = await self.chain.head()
+        events = await self.chain.events(self._first_block, head.number if isinstance(head, Head) else 0)
+        if isinstance(events, Unreachable):
+            raise ChainError("chain", events.reason, "check chain.rpc_urls and try again")
+        mine = [e for e in events if not isinstance(e, WorkerRegistered) and e.job == job]
+        terms = [e.terms for e in mine if isinstance(e, JobPosted)]
+        states = [e.state for e in mine if isinstance(e, RoundCommitted)]
+        if not terms:
+            raise JobFailed(f"job {job.hex()}", "this chain has no such job", "check the id and chain.rpc_urls")
+        if not states:
+            raise JobFailed(f"job {job.hex()}", "no round was certified, so there is no model", _RETRY)
+        return terms[0], states[-1]
+
+    async def _find_result(self, job: JobId, state: ContentId, peers: tuple[PeerId, ...]) -> bytes:
+        with trio.move_on_after(RESULT_S):
+            while True:
+                for peer in dict.fromkeys((*peers, *self._house.link.connected())):
+                    found = await self._result_from(peer, job, state)
+                    if found is not None:
+                        return found
+                await self._dial_more(peers)
+                await trio.sleep(POLL_S)
+        raise PeerUnreachable(
+            f"job {job.hex()}", "no peer has its result", "keep a worker's node running and try again"
+        )
+
+    async def _result_from(self, peer: PeerId, job: JobId, state: ContentId) -> bytes | None:
+        envelope = open_envelope(
+            await self.exchange.ask_result(peer, job), now_s=0.0, verify=self._vault.verify, fresh=False
+        )
+        if isinstance(envelope, Ignore | Reject):
+            return None
+        body = decode_body(envelope.kind, envelope.body)
+        if not isinstance(body, ResultSealed) or body.job != job or body.state != state:
+            return None
+        if await self.exchange.fetch_blobs((body.sealed,), (peer, *self._house.link.connected())):
+            return None
+        return await self._house.ports.store.blob(body.sealed)
+
+    async def _dial_more(self, peers: tuple[PeerId, ...]) -> None:
+        for peer in peers:
+            for address in await self.exchange.ask_peers(peer):
+                await self._house.link.dial(address, timeout_s=2.0)
+
+    async def _evaluate(self, job: JobId, terms: Terms, state: ContentId) -> Evaluated:
+        dataset = decode_dataset(await self._house.ports.store.blob(terms.data) or b"")
+        if isinstance(dataset, Reject):
+            raise ContentError(f"data {terms.data.hex()}", dataset.reason, _RETRY)
+        opened = await self._compute.open(job, terms.package)
+        pages = tuple(p.opened for p in dataset.challenge)
+        evaluated = opened or await self._compute.evaluate(job, state, pages)
+        await self._compute.close(job)
+        if isinstance(evaluated, Refused):
+            raise ContentError(f"job {job.hex()}", f"the model can't be evaluated: {evaluated.reason}", _RETRY)
+        return evaluated
+
+
+_RETRY = "try again, or submit the job anew"
+
+
+async def _watch_mail(mail: ShedOldest[JobMail], send: trio.MemorySendChannel[Progress]) -> None:
+    with mail.reader() as inbox:
+        async for item in inbox:
+            if isinstance(item.body, RoundReported):
+                body = item.body
+                await send.send(RoundSeen(body.round, body.state, body.loss, body.accuracy, body.workers))
+
+
+async def load_posted(store_read: Callable[[str, bytes], Awaitable[bytes | None]], job: JobId) -> PostedRecord | None:
+    """Return what this requester posted, if it was this one."""
+    value = await store_read("posted", job)
+    record = None if value is None else decode(PostedRecord, value, limit_bytes=1 << 20)
+    return record if isinstance(record, PostedRecord) else None
+
+
+def write_safetensors(model: Model, out: Path) -> None:
+    """Write the model as float32 tensors by the package's layout."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    flat = np.frombuffer(model.values, dtype="<i4").astype(np.float32) / np.float32(2**model.package.scale_bits)
+    tensors, offset = {}, 0
+    for tensor in model.package.layout:
+        size = int(np.prod(tensor.shape, dtype=np.int64))
+        tensors[tensor.name] = flat[offset : offset + size].reshape(tensor.shape).copy()
+        offset += size
+    save_file(tensors, out, metadata={"training": "unproved", "state": model.state.hex()})

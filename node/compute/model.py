@@ -1,0 +1,95 @@
+"""A stranger's model, compiled once, stepped by an optax optimizer over one flat vector."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from numpy.typing import NDArray
+
+from node.compute.artifact import Function, Shape, load_artifact
+from node.compute.files import Rows, Unfit
+from protocols.package import OPTIMIZERS
+
+Flat = NDArray[np.float32]
+
+
+class Signature(NamedTuple):
+    """What the package promises: P and the shapes of a page, batch axis first."""
+
+    parameters: int
+    x_shape: Shape
+    y_shape: Shape
+
+
+class Trained(NamedTuple):
+    theta: Flat
+    loss: float
+    """Mean over the inner steps, each before its update."""
+
+
+class Evaluated(NamedTuple):
+    loss: float
+    accuracy: float
+    """Share of the rows whose largest output is where the largest target is."""
+
+
+class Model:
+    """Compiled and ready; holds no state between calls."""
+
+    def __init__(self, signature: Signature, loss_and_grad: str, predict: str, optimizer: str, rate: float) -> None:
+        theta, x, y = (signature.parameters,), signature.x_shape, signature.y_shape
+        rows = x[0]
+        self._signature = signature
+        self._loss_and_grad = load_artifact(loss_and_grad, inputs=(theta, x, y), outputs=((), theta))
+        self._predict = load_artifact(predict, inputs=(theta, x), outputs=((rows, *y[1:]),))
+        self._optimizer = build_optimizer(optimizer, rate)
+        self._step = self._compile_step()
+        self._judge: Function | None = None
+
+    def train(self, theta: Flat, pages: list[Rows]) -> Trained:
+        """Take one inner step a page, from a fresh optimizer state."""
+        weights = jnp.asarray(theta)
+        state = self._optimizer.init(weights)
+        losses = []
+        for page in pages:
+            weights, state, loss = self._step(weights, state, page.x, page.y)
+            losses.append(loss)
+        return Trained(np.asarray(weights), float(np.mean(np.asarray(losses))))
+
+    def evaluate(self, theta: Flat, pages: list[Rows]) -> Evaluated:
+        if self._judge is None:  # not every worker is asked: it compiles when one is
+            self._judge = jax.jit(self._compute_verdict)
+        verdicts = [self._judge(theta, page.x, page.y) for page in pages]
+        loss, accuracy = np.mean(np.asarray(verdicts, np.float64), axis=0)
+        return Evaluated(float(loss), float(accuracy))
+
+    def _compile_step(self) -> Function:
+        def step(theta: jax.Array, state: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, Any, jax.Array]:
+            loss, grad = self._loss_and_grad(theta, x, y)
+            updates, state = self._optimizer.update(grad, state, theta)
+            return optax.apply_updates(theta, updates), state, loss
+
+        theta, x, y = (
+            np.zeros(shape, np.float32)
+            for shape in ((self._signature.parameters,), self._signature.x_shape, self._signature.y_shape)
+        )
+        state = jax.eval_shape(self._optimizer.init, theta)
+        # Donated: the old weights and moments are overwritten, not copied.
+        compiled: Function = jax.jit(step, donate_argnums=(0, 1)).lower(theta, state, x, y).compile()
+        return compiled
+
+    def _compute_verdict(self, theta: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        loss, _ = self._loss_and_grad(theta, x, y)
+        agrees = jnp.argmax(self._predict(theta, x), axis=-1) == jnp.argmax(y, axis=-1)
+        return loss, agrees.mean()
+
+
+def build_optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
+    """Return the optimizer; only names of the list: `getattr` on a stranger's word is a door."""
+    if name not in OPTIMIZERS:
+        raise Unfit(f"unknown optimizer {name!r}")
+    return getattr(optax, name)(learning_rate)

@@ -1,0 +1,144 @@
+"""What the compute child is asked: open, train, check_update, aggregate, evaluate.
+
+Weights cross every boundary as integers on the package's grid; floats live only within `train`.
+Requests come from our own parent and are trusted; the files they name are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from node.compute.files import WORD_BYTES, Rows, Unfit, read_page, read_vector, write_vector
+from node.compute.model import Flat, Model, Signature
+from protocols import codec
+from protocols.aggregation import (
+    INT32,
+    State,
+    Vector,
+    aggregate,
+    compute_state_length,
+    join_state,
+    split_state,
+)
+from protocols.codec import Integers
+from protocols.frames import Frame, Refusal
+from protocols.verdict import Reject
+
+Answer = Mapping[str, object] | Refusal
+
+
+class Program:
+    """One job: empty until `open`."""
+
+    def __init__(self) -> None:
+        self._job: _Job | None = None
+
+    def answer(self, do: str, fields: Frame) -> Answer:
+        try:
+            if do == "open":
+                self._job = _Job(fields)
+                return {}
+            if self._job is None:
+                return Refusal("no package was opened")
+            match do:
+                case "train":
+                    return self._job.train(fields)
+                case "check_update":
+                    return self._job.check_update(fields)
+                case "aggregate":
+                    return self._job.aggregate(fields)
+                case "evaluate":
+                    return self._job.evaluate(fields)
+                case _:
+                    return Refusal(f"unknown request {do!r}")
+        except Unfit as unfit:
+            return Refusal(str(unfit))
+
+
+class _Job:
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._signature = Signature(
+            fields["parameters"],
+            (fields["batch"], *fields["x_shape"]),
+            (fields["batch"], *fields["y_shape"]),
+        )
+        self._scale = 2.0 ** fields["scale_bits"]
+        self._codec = codec.CODECS[fields["codec"]]
+        self._rule, self._outer = fields["rule"], fields["outer"]
+        self._state(fields["initial_state"])
+        self._model = Model(
+            self._signature,
+            fields["loss_and_grad"],
+            fields["predict"],
+            fields["optimizer"],
+            fields["learning_rate"],
+        )
+
+    def train(self, fields: Mapping[str, Any]) -> Answer:
+        start = self._state(fields["state"]).weights
+        error = np.zeros_like(start) if fields["error"] is None else self._vector(fields["error"])
+        trained = self._model.train(self._to_floats(start), self._pages(fields["pages"]))
+        weights = self._to_grid(trained.theta)
+        delta = weights.astype(np.int64) - start
+        compressed = codec.compress(self._codec, delta, error.astype(np.int64))
+        Path(fields["update"]).write_bytes(compressed.update)
+        write_vector(fields["weights"], weights)
+        write_vector(fields["next_error"], _clip(compressed.error))
+        write_vector(fields["carried"], _clip(delta + error))
+        return {"loss": trained.loss}
+
+    def check_update(self, fields: Mapping[str, Any]) -> Answer:
+        decoded = self._decode(fields["update"])
+        return {"fault": decoded.reason if isinstance(decoded, Reject) else None}
+
+    def aggregate(self, fields: Mapping[str, Any]) -> Answer:
+        updates: list[Integers] = []
+        for path in fields["updates"]:
+            decoded = self._decode(path)
+            if isinstance(decoded, Reject):
+                return Refusal(decoded.reason)
+            updates.append(decoded)
+        after = aggregate(self._state(fields["state"]), updates, rule=self._rule, outer=self._outer)
+        write_vector(fields["next_state"], join_state(after))
+        return {}
+
+    def evaluate(self, fields: Mapping[str, Any]) -> Answer:
+        """Of a global state, or of one worker's weights."""
+        theta = self._to_floats(self._state(fields["state"], or_weights=True).weights)
+        return self._model.evaluate(theta, self._pages(fields["pages"]))._asdict()
+
+    def _state(self, path: str, *, or_weights: bool = False) -> State:
+        parameters = self._signature.parameters
+        length = compute_state_length(parameters, self._outer)
+        is_weights = or_weights and Path(path).stat().st_size == parameters * WORD_BYTES
+        return split_state(read_vector(path, parameters if is_weights else length), parameters)
+
+    def _vector(self, path: str) -> Vector:
+        return read_vector(path, self._signature.parameters)
+
+    def _pages(self, paths: list[str]) -> list[Rows]:
+        if not paths:
+            raise Unfit("no pages")
+        return [read_page(path, self._signature.x_shape, self._signature.y_shape) for path in paths]
+
+    def _decode(self, path: str) -> Integers | Reject:
+        return self._codec.decode(Path(path).read_bytes(), self._signature.parameters)
+
+    def _to_floats(self, vector: Vector) -> Flat:
+        floats: Flat = (vector / self._scale).astype(np.float32)
+        return floats
+
+    def _to_grid(self, theta: Flat) -> Vector:
+        if not np.isfinite(theta).all():
+            raise Unfit("training diverged: the weights are not finite")
+        return _clip(np.rint(theta.astype(np.float64) * self._scale))
+
+
+def _clip(values: Integers | NDArray[np.float64]) -> Vector:
+    vector: Vector = np.clip(values, INT32.min, INT32.max).astype(np.int32)
+    return vector

@@ -1,0 +1,220 @@
+"""A node's configuration: `node.toml` read into frozen dataclasses.
+
+The one rule: every key is a field here, and stands in `configs/*.toml` with its comment.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from node.errors import ConfigError
+from node.secret import Secret
+from node.toml_table import Check, parse, read_text
+from protocols.abi import address_bytes, checksum_address
+from protocols.ids import Address, Wei
+from protocols.waku import MIN_OWN_CLUSTER
+
+NOTHING, ONE_ETHER = Wei(0), Wei(10**18)
+
+# -- Checks --------------------------------------------------------------------
+
+
+def _between(low: float, high: float) -> Check:
+    return lambda value: None if low <= value <= high else f"is {value}, but must lie in {low} … {high}"
+
+
+def _each(check: Check) -> Check:
+    return lambda values: next((fault for value in values if (fault := check(value))), None)
+
+
+def _some(check: Check) -> Check:
+    return lambda values: _each(check)(values) if values else "is empty, but needs at least one"
+
+
+def _multiaddr(value: str) -> str | None:
+    # Whether the transport can use it is for the transport to say; this finds what was pasted wrong.
+    if re.match(r"/(ip4|ip6|dns|dns4|dns6)/[^/]+/tcp/\d{1,5}(/|$)", value):
+        return None
+    return f"has {value!r}, which is no multiaddr like /ip4/127.0.0.1/tcp/30303"
+
+
+def _peer_multiaddr(value: str) -> str | None:
+    return _multiaddr(value) or (
+        None if re.search(r"/p2p/\w+$", value) else f"has {value!r}, which does not end in /p2p/PEER"
+    )
+
+
+def _rpc_url(value: str) -> str | None:
+    # The value is not shown: the path of such a URL is often an access token.
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    return None if usable else "has an entry that is no URL like http://127.0.0.1:8545"
+
+
+def _address(value: str) -> str | None:
+    try:
+        raw = address_bytes(Address(value))
+    except ValueError:
+        return f"is {value!r}, which is no address: 0x and 40 hex digits"
+    has_checksum = value[2:] not in (value[2:].lower(), value[2:].upper())
+    if has_checksum and checksum_address(raw) != value:
+        return f"is {value!r}, whose checksum is wrong: a digit was mistyped"
+    return None
+
+
+def _network_name(value: str) -> str | None:
+    return None if re.fullmatch(r"[a-z][a-z0-9-]{0,31}", value) else f"is {value!r}, not a short lower-case name"
+
+
+# -- Sections ------------------------------------------------------------------
+
+
+class RpcUrl:
+    """A JSON-RPC endpoint: `reveal` is the whole URL, which may hold an access token; everything else its host."""
+
+    __slots__ = ("_tail", "_url")
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        # Kept as a secret, so that logs lose it even from a library's error message.
+        self._tail = Secret(urlsplit(url)._replace(scheme="", netloc="").geturl().encode())
+
+    def reveal(self) -> str:
+        return self._url
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RpcUrl) and other._url == self._url
+
+    def __hash__(self) -> int:
+        return hash(self._url)
+
+    def __repr__(self) -> str:
+        parts = urlsplit(self._url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ChainConfig:
+    rpc_urls: Annotated[tuple[RpcUrl, ...], _some(_rpc_url)]
+    """Tried in this order."""
+    chain_id: Annotated[int, _between(1, 2**64 - 1)]
+    jobs: Annotated[Address | None, _address] = None
+    """The Jobs contract; the others are asked of it. None: nobody has named one yet."""
+    first_block: Annotated[int, _between(0, 2**63)] = 0
+    """The block of its deployment: no log before it is read."""
+    confirmations: Annotated[int, _between(0, 10_000)] = 0
+    poll_s: Annotated[float, _between(0.05, 600)] = 1.0
+    development: bool = False
+    """A chain for trying out: jobs paid on evaluation alone, an SRS made locally and a test beacon are accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class P2pConfig:
+    listen: Annotated[tuple[str, ...], _some(_multiaddr)] = ("/ip4/127.0.0.1/tcp/0",)
+    announce: Annotated[tuple[str, ...], _each(_multiaddr)] = ()
+    """Addresses that peers are told instead of those that we listen on."""
+    bootstrap: Annotated[tuple[str, ...], _each(_peer_multiaddr)] = ()
+    cluster: Annotated[int, _between(MIN_OWN_CLUSTER, 2**16 - 1)] = 1717
+    """Waku cluster: nodes of another one are not our peers."""
+    shards: Annotated[int, _between(1, 1024)] = 8
+    max_peers: Annotated[int, _between(1, 10_000)] = 128
+
+
+@dataclass(frozen=True, slots=True)
+class WorkConfig:
+    offered: bool = True
+    """Apply for jobs."""
+    hosted: bool = True
+    """Take packages and data from requesters that submit through this node."""
+    max_jobs: Annotated[int, _between(1, 64)] = 1
+    min_pay_wei: Annotated[Wei, _between(0, 2**128)] = NOTHING
+    """Least pay of a seat: no application where budget // seats is below it."""
+    max_stake_wei: Annotated[Wei, _between(0, 2**128)] = ONE_ETHER
+    """Most stake to lock for one job."""
+    memory_mib: Annotated[int, _between(1024, 2**24)] = 16_384
+    """Address space of each child; XLA maps a good deal more than it touches."""
+    cpu_s: Annotated[int, _between(1, 10**7)] = 14_400
+    """Processor seconds of one request to a child."""
+    threads: Annotated[int, _between(0, 4096)] = 0
+    """Of each child; 0 is one a processor."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeysConfig:
+    passphrase_file: Path | None = None
+    """Holds the passphrase of the key files, mode 0600. SKYNET_PASSPHRASE goes before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    blobs_mib: Annotated[int, _between(64, 2**30)] = 20_480
+    """Of all blobs together; beyond, nothing new is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "pretty", "json"] = "auto"
+    """auto: pretty on a terminal, JSON otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConfig:
+    dir: Path = Path(platformdirs.user_cache_dir("skynet"))
+    """Finished circuits and SRS, shared by the nodes of this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    network: Annotated[str, _network_name]
+    chain: ChainConfig
+    data_dir: Path = Path()
+    """Keys, records and blobs. Relative to the file, like every path in it."""
+    p2p: P2pConfig = P2pConfig()
+    work: WorkConfig = WorkConfig()
+    keys: KeysConfig = KeysConfig()
+    store: StoreConfig = StoreConfig()
+    log: LogConfig = LogConfig()
+    cache: CacheConfig = CacheConfig()
+
+
+# -- Loading -------------------------------------------------------------------
+
+
+def load_config(path: Path) -> Config:
+    """Read a configuration file; paths in it come out absolute. Raises ConfigError."""
+    missing = "make a node folder with `skynet-node init --dir DIR --network local`"
+    return parse_config(read_text(path, missing=missing), path)
+
+
+def parse_config(text: str, path: Path) -> Config:
+    """Read `text` as if it lay at `path`. Raises ConfigError."""
+    config = parse(Config, text, path)
+    if config.data_dir == Path():
+        config = replace(config, data_dir=path.parent.absolute())
+    chain = config.chain
+    if chain.jobs is not None:
+        config = replace(config, chain=replace(chain, jobs=checksum_address(address_bytes(chain.jobs))))
+    return config
+
+
+def jobs_address(config: Config, path: Path) -> Address:
+    """Return the Jobs contract. Raises ConfigError where none is named."""
+    if config.chain.jobs is None:
+        problem = f"chain.jobs is missing: this file names no contracts on {config.network}"
+        raise ConfigError(path, problem, "add the address of a Jobs contract, or deploy one with `skynet deploy`")
+    return config.chain.jobs
+
+
+def keys_folder(config: Config) -> Path:
+    return config.data_dir / "keys"

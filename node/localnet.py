@@ -1,0 +1,166 @@
+"""A whole network on this machine, of real processes: one development chain, funded wallets, nodes.
+
+What `skynet devchain` and `skynet demo` start and the end-to-end tests drive. The processes share TCP
+sockets and the cache folder, nothing else; each is ended by its pid when the block ends.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import trio
+
+from node.adapters.evm import LocalSigner, deploy, open_endpoint
+from node.adapters.evm.fund import transfer
+from node.errors import ChainError, DataError, PeerUnreachable
+from node.initial import Setting, write_initial
+from node.program import ADDRESS_FILE
+from node.secret import Secret
+from protocols.ids import Address, Wei
+
+CHAIN_FILE = "chain.json"
+CONFIG_FILE = "node.toml"
+START_S = 60.0
+STOP_S = 10.0
+FUND_WEI = Wei(5 * 10**18)
+
+# -- The chain -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ChainInfo:
+    """What `chain.json` in a development chain's folder holds."""
+
+    url: str
+    chain_id: int
+    jobs: Address
+    accounts: str
+    """File of funded accounts."""
+
+
+def read_chain_info(folder: Path) -> ChainInfo:
+    """Raises DataError if no development chain wrote this folder."""
+    path = folder / CHAIN_FILE
+    try:
+        return ChainInfo(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        raise DataError(path, "is no description of a chain", f"start one: `skynet devchain --dir {folder}`") from None
+
+
+@asynccontextmanager
+async def open_devchain(folder: Path, *, port: int = 0) -> AsyncIterator[ChainInfo]:
+    """Start a development chain, deploy the contracts on it, and describe it in the folder."""
+    await trio.Path(folder).mkdir(parents=True, exist_ok=True)
+    command = ["-m", "node.devchain", "--port", str(port), "--dir", str(folder)]
+    async with open_process(command, folder / "devchain.log", stdout=subprocess.PIPE) as process:
+        ready = await _first_line(process, folder)
+        info = await _deploy(ready)
+        await trio.Path(folder / CHAIN_FILE).write_text(json.dumps(asdict(info)) + "\n")
+        yield info
+
+
+async def _first_line(process: trio.Process, folder: Path) -> Mapping[str, object]:
+    assert process.stdout is not None
+    line = b""
+    with trio.move_on_after(START_S):
+        while not line.endswith(b"\n") and (chunk := await process.stdout.receive_some(4096)):
+            line += chunk
+    try:
+        ready: Mapping[str, object] = json.loads(line)
+    except ValueError:
+        raise ChainError("development chain", "did not start", f"see {folder / 'devchain.log'}") from None
+    return ready
+
+
+async def _deploy(ready: Mapping[str, object]) -> ChainInfo:
+    url, accounts = str(ready["url"]), str(ready["accounts"])
+    async with open_endpoint(url) as endpoint:
+        deployed = await deploy(endpoint, dev_signer(accounts, 0), development=True)
+    return ChainInfo(url, deployed.chain_id, deployed.jobs, accounts)
+
+
+def dev_signer(accounts: str, number: int) -> LocalSigner:
+    """Return one of the chain's funded accounts; everybody knows their keys."""
+    listed = json.loads(Path(accounts).read_text())["accounts"]
+    return LocalSigner(Secret(bytes.fromhex(listed[number]["private_key"].removeprefix("0x"))))
+
+
+async def fund(info: ChainInfo, wallets: Sequence[Address], amount_wei: Wei = FUND_WEI) -> None:
+    """Give development money to wallets."""
+    async with open_endpoint(info.url) as endpoint:
+        await transfer(endpoint, dev_signer(info.accounts, 0), wallets, amount_wei)
+
+
+# -- Nodes ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNode:
+    folder: Path
+    wallet: Address
+
+    @property
+    def config(self) -> Path:
+        return self.folder / CONFIG_FILE
+
+
+def make_node(folder: Path, info: ChainInfo, values: Mapping[str, Setting]) -> LocalNode:
+    """Make a node's folder for this chain."""
+    chain: dict[str, Setting] = {
+        "chain.rpc_urls": (info.url,),
+        "chain.chain_id": info.chain_id,
+        "chain.jobs": info.jobs,
+        "log.format": "json",
+    }
+    return LocalNode(folder, write_initial(folder, "local", {**chain, **values}).identity.wallet)
+
+
+@asynccontextmanager
+async def open_node(node: LocalNode) -> AsyncIterator[trio.Process]:
+    """Run `skynet-node` on a folder; its log is `node.log` there."""
+    (node.folder / ADDRESS_FILE).unlink(missing_ok=True)
+    command = ["-m", "node.cli.node", "--config", str(node.config)]
+    async with open_process(command, node.folder / "node.log") as process:
+        yield process
+
+
+async def wait_listening(node: LocalNode, process: trio.Process) -> tuple[str, ...]:
+    """Return the addresses that the node left in its folder. Raises PeerUnreachable if it doesn't come up."""
+    path = trio.Path(node.folder / ADDRESS_FILE)
+    with trio.move_on_after(START_S):
+        while process.returncode is None:
+            if await path.exists():
+                return tuple(json.loads(await path.read_text())["addresses"])
+            await trio.sleep(0.05)
+    raise PeerUnreachable(f"node {node.folder}", "did not start", f"see {node.folder / 'node.log'}")
+
+
+@asynccontextmanager
+async def open_process(command: Sequence[str], log: Path, *, stdout: int | None = None) -> AsyncIterator[trio.Process]:
+    """Run one of our programs in a session of its own; SIGTERM and then SIGKILL to its pid at the end."""
+    with log.open("ab") as sink:
+        process = await trio.lowlevel.open_process(
+            [sys.executable, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout if stdout is not None else sink,
+            stderr=sink,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        with trio.CancelScope(shield=True):
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+                with trio.move_on_after(STOP_S):
+                    await process.wait()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()

@@ -1,0 +1,94 @@
+"""A model to a package's blobs: `jax.export` artifacts, the circuit's ONNX, the initial state, a draft."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.export
+import numpy as np
+from numpy.typing import NDArray
+
+from node.compute.artifact import load_artifact
+from node.errors import ContentError
+from node.packing.circuit import export_circuit
+from node.packing.flat import FlatModel, Shape
+from node.packing.manifest import ModelDraft, blob_path, write_blob, write_draft
+from protocols.aggregation import INT32, State, compute_state_length, join_state, validate_recipe
+from protocols.ids import ContentId
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+"""A worker's accelerator is not known here; an artifact for all four is 0.6 KB larger than for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the model is trained; names and bounds as in `protocols.package`."""
+
+    batch: int
+    optimizer: str
+    learning_rate: float
+    scale_bits: int = 13
+    codec: str = "int8"
+    rule: str = "mean"
+    outer: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is trained."""
+
+    name: str
+    license: str
+    model: FlatModel
+    x_shape: Shape
+    y_shape: Shape
+
+
+def pack_model(subject: Subject, recipe: Recipe, folder: Path) -> ModelDraft:
+    """Write blobs and draft into the folder. ContentError where the model or the recipe is unfit."""
+    if refusal := validate_recipe(recipe.codec, recipe.rule, recipe.outer):
+        raise ContentError("the recipe", refusal.reason, "choose others")
+    model = subject.model
+    shapes = (model.initial.shape, (recipe.batch, *subject.x_shape), (recipe.batch, *subject.y_shape))
+    draft = ModelDraft(
+        name=subject.name,
+        license=subject.license,
+        layout=model.layout,
+        scale_bits=recipe.scale_bits,
+        loss_and_grad=_export(folder, jax.jit(jax.value_and_grad(model.loss)), shapes, ((), shapes[0])),
+        predict=_export(folder, jax.jit(model.predict), shapes[:2], (shapes[2],)),
+        initial_state=write_blob(folder, _encode_initial(model.initial, recipe)),
+        onnx=write_blob(folder, export_circuit(model.loss, shapes)),
+        optimizer=recipe.optimizer,
+        learning_rate=recipe.learning_rate,
+        batch=recipe.batch,
+        x_shape=subject.x_shape,
+        y_shape=subject.y_shape,
+        codec=recipe.codec,
+        rule=recipe.rule,
+        outer=recipe.outer,
+    )
+    write_draft(folder, draft)
+    return draft
+
+
+def _export(
+    folder: Path, function: jax.stages.Wrapped, inputs: tuple[Shape, ...], outputs: tuple[Shape, ...]
+) -> ContentId:
+    arguments = [np.zeros(shape, np.float32) for shape in inputs]
+    exported = jax.export.export(function, platforms=PLATFORMS)(*arguments)
+    content = write_blob(folder, bytes(exported.serialize()))
+    # By the workers' own check: better refused here than by all of them.
+    load_artifact(str(blob_path(folder, content)), inputs=inputs, outputs=outputs)
+    return content
+
+
+def _encode_initial(initial: NDArray[np.float32], recipe: Recipe) -> bytes:
+    """Round to the grid; an outer optimizer's momentum starts at zero and belongs to the state."""
+    on_grid = np.rint(initial.astype(np.float64) * 2.0**recipe.scale_bits)
+    weights = np.clip(on_grid, INT32.min, INT32.max).astype(np.int32)
+    has_momentum = compute_state_length(len(weights), recipe.outer) > len(weights)
+    state = join_state(State(weights, np.zeros_like(weights) if has_momentum else None))
+    return state.astype("<i4").tobytes()

@@ -1,0 +1,232 @@
+"""The program: a configuration becomes adapters, adapters become a world, and the house runs in it.
+
+`run_node` is `skynet-node --config FILE`; `open_session` is a requester's part of the same house.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+
+from actors.ports import Gossip, Mined, Network, Outbox, PeerEvent, Reverted, Unreachable
+from node.adapters import compute as compute_adapter
+from node.adapters import prover as prover_adapter
+from node.adapters.compute import ChildCompute
+from node.adapters.evm import EvmChain, connect
+from node.adapters.libp2p import LibP2PConfig, open_network
+from node.adapters.prover import ChildProver
+from node.client.pack import Report
+from node.client.session import Session
+from node.config import Config, jobs_address, keys_folder
+from node.errors import CallReverted, ChainError, KeyFileError, describe_os_error
+from node.identity import Keys, NodeVault, load_keys, peer_id
+from node.secret import Secret
+from node.store import DiskStore, open_store
+from node.supervision.supervisor import Supervisor
+from node.wiring import House, Settings, World
+from protocols.chain import Register
+from protocols.eip712 import Binding, Domain, compute_digest
+from protocols.ids import Wei
+from protocols.keccak import keccak256
+
+log = structlog.get_logger("skynet.node.program")
+
+MIB = 1024 * 1024
+ADDRESS_FILE = "addresses.json"
+PASSPHRASE = "SKYNET_PASSPHRASE"  # noqa: S105 - the name of the variable
+GAS_RESERVE_WEI = 10**16  # below it a worker may be unable to send its proof
+
+# -- Parts ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What both programs need, opened."""
+
+    config: Config
+    vault: NodeVault
+    store: DiskStore
+    chain: EvmChain
+    compute: ChildCompute
+    prover: ChildProver
+    keys: Keys
+
+    def house(self, *, offers_work: bool, hosts_jobs: bool) -> House:
+        config = self.config
+        settings = Settings(
+            cluster=config.p2p.cluster,
+            shards=config.p2p.shards,
+            bootstrap=config.p2p.bootstrap,
+            offers_work=offers_work,
+            hosts_jobs=hosts_jobs,
+            max_jobs=config.work.max_jobs,
+            min_pay_wei=config.work.min_pay_wei,
+            max_stake_wei=config.work.max_stake_wei,
+            poll_s=config.chain.poll_s,
+            confirmations=config.chain.confirmations,
+            first_block=config.chain.first_block,
+        )
+        world = World(
+            peer_id(self.vault.node_key),
+            self._open_network,
+            self.chain,
+            self.vault,
+            self.store,
+            self.compute,
+            self.prover,
+            os.urandom,
+            time.time,
+        )
+        return House(world, settings)
+
+    def _open_network(self, gossip: Outbox[Gossip], events: Outbox[PeerEvent]) -> AbstractAsyncContextManager[Network]:
+        p2p = self.config.p2p
+        config = LibP2PConfig(
+            listen=p2p.listen, announce=p2p.announce, cluster=p2p.cluster, shards=p2p.shards, max_peers=p2p.max_peers
+        )
+        return open_network(config, self.keys.node.reveal(), gossip, events)
+
+
+@asynccontextmanager
+async def _open_parts(config: Config, path: Path) -> AsyncIterator[Parts]:
+    keys = load_keys(keys_folder(config), read_passphrase(config))
+    jobs = jobs_address(config, path)
+    with open_store(config.data_dir, blobs_mib=config.store.blobs_mib) as store, _scratch(config) as scratch:
+        vault = NodeVault(keys, store)
+        url = config.chain.rpc_urls[0].reveal()
+        async with connect(url, jobs=jobs, signer=vault, chain_id=config.chain.chain_id) as chain:  # noqa: SIM117
+            async with trio.open_nursery() as children:
+                cpu, memory = config.work.cpu_s, config.work.memory_mib * MIB
+                training = compute_adapter.Settings(memory, cpu, threads=config.work.threads or 1)
+                proving = prover_adapter.Settings(memory, cpu, threads=config.work.threads)
+                compute = ChildCompute(children, store, store.blob_path, scratch / "compute", _child_log, training)
+                prover = ChildProver(
+                    children, store, store.blob_path, scratch / "prover", config.cache.dir, _child_log, proving
+                )
+                yield Parts(config, vault, store, chain, compute, prover, keys)
+                children.cancel_scope.cancel()
+
+
+@contextmanager
+def _scratch(config: Config) -> Iterator[Path]:
+    path = config.data_dir / "scratch"
+    for name in ("compute", "prover"):
+        (path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    yield path
+
+
+def _child_log(line: str) -> None:
+    log.info("child", line=line)
+
+
+def read_passphrase(config: Config) -> Secret | None:
+    """Return the passphrase of the key files: the environment's, the file's, or none. Raises KeyFileError."""
+    if PASSPHRASE in os.environ:
+        return Secret(os.environ[PASSPHRASE].encode())
+    path = config.keys.passphrase_file
+    if path is None:
+        return None
+    try:
+        return Secret(path.read_bytes().strip())
+    except OSError as error:
+        raise KeyFileError(path, describe_os_error(error), "correct keys.passphrase_file") from None
+
+
+# -- A node --------------------------------------------------------------------
+
+
+async def run_node(config: Config, path: Path) -> None:
+    """Run until cancelled. Raises UserError for what its operator can mend, Escalated when restarts did not help."""
+    async with _open_parts(config, path) as parts, trio.open_nursery() as nursery:
+        if config.work.offered:
+            await _register(parts)
+        house = parts.house(offers_work=config.work.offered, hosts_jobs=config.work.hosted)
+        await nursery.start(_start, house)
+        _write_addresses(config.data_dir, house.link.addresses)
+        log.info("listening", peer=house.link.peer, addresses=house.link.addresses, wallet=parts.vault.wallet)
+
+
+async def _start(runs: House | Supervisor, *, task_status: Any) -> None:
+    await runs.run(task_status=task_status)
+
+
+def _write_addresses(folder: Path, addresses: tuple[str, ...]) -> None:
+    """Leave our addresses where a person, or a script, finds what to give to `--peer`."""
+    temporary = folder / f"{ADDRESS_FILE}.new"
+    temporary.write_text(json.dumps({"addresses": addresses}) + "\n")
+    temporary.replace(folder / ADDRESS_FILE)
+
+
+async def _register(parts: Parts) -> None:
+    """Bind wallet and keys on chain and deposit the stake, unless that was done."""
+    chain, vault = parts.chain, parts.vault
+    registered = await chain.worker_keys(vault.wallet)
+    if isinstance(registered, Unreachable):
+        raise ChainError("chain", registered.reason, "check chain.rpc_urls")
+    stake_wei = await chain.free_stake(vault.wallet)
+    ours = registered == (vault.node_key, vault.encryption_key)
+    if ours and not isinstance(stake_wei, Unreachable) and stake_wei >= parts.config.work.max_stake_wei:
+        return
+    wanted_wei = Wei(parts.config.work.max_stake_wei - (stake_wei if isinstance(stake_wei, int) else 0))
+    balance_wei = await chain.balance(vault.wallet)
+    if isinstance(balance_wei, int) and balance_wei < wanted_wei + GAS_RESERVE_WEI:
+        if ours:
+            return  # part of the stake is locked in jobs, or spent: it works with what is there
+        problem = f"holds {balance_wei} wei, but registering takes {wanted_wei} wei of stake and gas"
+        raise ChainError(f"wallet {vault.wallet}", problem, "send it more, or lower work.max_stake_wei")
+    await _send_registration(parts, Wei(max(wanted_wei, 0)))
+
+
+async def _send_registration(parts: Parts, stake_wei: Wei) -> None:
+    chain, vault = parts.chain, parts.vault
+    capabilities = keccak256(b"skynet worker 1")
+    binding = Binding(vault.wallet, vault.node_key, vault.encryption_key, capabilities)
+    digest = compute_digest(Domain(chain.chain_id, chain.addresses.workers), binding)
+    call = Register(vault.node_key, vault.encryption_key, capabilities, vault.sign_digest(digest), stake_wei)
+    match await chain.send(call):
+        case Mined(_, gas_used):
+            log.info("registered", wallet=vault.wallet, stake_wei=stake_wei, gas=gas_used)
+        case Reverted(reason):
+            raise CallReverted("registration", f"Workers refuses it: {reason}", "check the wallet's balance and keys")
+        case Unreachable(reason):
+            raise ChainError("chain", reason, "check chain.rpc_urls")
+
+
+async def check_node(config: Config, path: Path) -> AsyncIterator[str]:
+    """Yield a line for each thing that works. Raises the UserError of the first that doesn't."""
+    yield f"{path}: configuration for {config.network}"
+    async with _open_parts(config, path) as parts:
+        chain, wallet = parts.chain, parts.vault.wallet
+        yield f"{config.data_dir}: keys and data folder open, nobody else uses them"
+        yield f"chain {chain.chain_id}: Jobs contract {chain.jobs_address} answers"
+        balance_wei, stake_wei = await chain.balance(wallet), await chain.free_stake(wallet)
+        registered = await chain.worker_keys(wallet)
+        yield f"wallet {wallet}: balance {balance_wei} wei, free stake {stake_wei} wei"
+        yield f"worker: {'registered' if registered else 'not registered yet; the first run does it'}"
+        development = await chain.is_development()
+        yield f"development network: {development} (evaluation jobs are accepted there only; training: unproved)"
+
+
+# -- A requester ---------------------------------------------------------------
+
+
+@asynccontextmanager
+async def open_session(config: Config, path: Path, report: Report) -> AsyncIterator[Session]:
+    """Join the network as a requester, with the wallet and the folder of `config`."""
+    async with _open_parts(config, path) as parts, trio.open_nursery() as nursery:
+        house = parts.house(offers_work=False, hosts_jobs=False)
+        await nursery.start(_start, house.supervise_link())
+        session = Session(
+            house, parts.chain, parts.vault, parts.compute, parts.prover, config.chain.first_block, report
+        )
+        yield session
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,1 @@
+"""Child program: circuits, commitments and proofs of statement E. `python -m node.prover`, see `__main__`."""

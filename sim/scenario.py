@@ -1,0 +1,85 @@
+"""Scenarios by name: a job, the weather it runs in, and what goes wrong. A seed that failed becomes one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import trio
+
+from protocols.chain import JobEnded, ProvingStarted, RoundCommitted, TrainingStarted
+from sim.network import Weather
+from sim.requester import Order
+from sim.simulation import Plan, Simulation, Trouble
+
+MID_ROUND_S = 0.5  # after a round's commitment: the next one is being trained
+
+# -- Trouble -----------------------------------------------------------------------
+
+
+async def calm(simulation: Simulation) -> None:
+    """Nothing goes wrong."""
+
+
+async def kill_worker(simulation: Simulation) -> None:
+    """A worker is killed in the middle of a round and is back six seconds later."""
+    victim = await simulation.wait_worker(1)
+    await simulation.wait(RoundCommitted, round=2)
+    await trio.sleep(MID_ROUND_S)
+    victim.kill()
+    await trio.sleep(6.0)
+    victim.start()
+
+
+async def kill_leader(simulation: Simulation) -> None:
+    """The leader of round 4 is killed before it proposes; it is back when the proofs are due."""
+    victim = await simulation.wait_worker(4 % simulation.order.seats)
+    await simulation.wait(RoundCommitted, round=2)
+    await trio.sleep(MID_ROUND_S)
+    victim.kill()
+    await simulation.wait(ProvingStarted)
+    victim.start()
+
+
+async def cut_off(simulation: Simulation) -> None:
+    """A worker loses the internet, the chain's endpoint included, for 20 seconds."""
+    victim = (await simulation.wait_worker(2)).machine.peer
+    await simulation.wait(RoundCommitted, round=1)
+    await trio.sleep(MID_ROUND_S)
+    simulation.internet.cut([victim])
+    simulation.realm.off_chain.add(victim)
+    await trio.sleep(20.0)
+    simulation.internet.heal()
+    simulation.realm.off_chain.discard(victim)
+
+
+async def split(simulation: Simulation) -> None:
+    """Two of three workers reach no other node for as long as the job lasts, but they reach the chain."""
+    lost = [(await simulation.wait_worker(seat)).machine.peer for seat in (0, 1)]
+    await simulation.wait(TrainingStarted)
+    simulation.internet.cut(*([peer] for peer in lost))
+    await simulation.wait(JobEnded)
+    simulation.internet.heal()
+
+
+# -- Scenarios -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    summary: str
+    trouble: Trouble = calm
+    order: Order = Order()  # noqa: RUF009 - frozen
+    weather: Weather = Weather()  # noqa: RUF009 - frozen
+
+    def plan(self, nodes: int, seed: int) -> Plan:
+        return Plan(nodes, seed, self.order, self.weather, self.trouble)
+
+
+SCENARIOS = {
+    "digits": Scenario("handwritten digits, three workers, eight rounds, nothing goes wrong"),
+    "digits-kill": Scenario("a worker is killed in the middle of a round and restarts", kill_worker),
+    "digits-leader": Scenario("a round's leader is killed and stays away until the proofs", kill_leader),
+    "digits-cut": Scenario("a worker is cut off for 20 s, the chain included", cut_off),
+    "digits-split": Scenario("two of three workers are cut off for good: no quorum, a refund", split),
+    "digits-lossy": Scenario("one gossip copy in ten is lost", weather=Weather(loss=0.1)),
+}

@@ -1,0 +1,47 @@
+"""For every test: hypothesis profiles, and no skip without a reason that is written down."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Deadlines measure the machine: two cores shared with child programs make any of them lie.
+QUIET = [HealthCheck.too_slow]
+settings.register_profile("dev", max_examples=40, deadline=None, suppress_health_check=QUIET)
+settings.register_profile("ci", max_examples=400, deadline=None, suppress_health_check=QUIET)
+settings.load_profile(os.environ.get("SKYNET_PROFILE", "dev"))
+
+ALLOWED: dict[str, str] = tomllib.loads(Path(__file__).with_name("skips.toml").read_text())["skips"]
+"""Pattern of test ids to reason."""
+
+_unlisted: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _note(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    _note(report)
+
+
+def _note(report: pytest.TestReport | pytest.CollectReport) -> None:
+    is_listed = any(fnmatch.fnmatchcase(report.nodeid, pattern) and why for pattern, why in ALLOWED.items())
+    if report.skipped and not hasattr(report, "wasxfail") and not is_listed:
+        _unlisted.append(report.nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _unlisted:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for test in _unlisted:
+        terminalreporter.write_line(f"SKIPPED without a reason in tests/skips.toml: {test}", red=True)

@@ -1,0 +1,272 @@
+"""The contracts and `protocols/job.py` side by side: every call goes to both, and they must agree.
+
+`Twin.send` resolves what the pure ledger can't know (signatures, proofs, randomness), runs both and compares
+the events or the name of the refusal; `Twin.audit` compares all that is stored and every balance.
+Also here: an honest job's calls, with real signatures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, field, replace
+
+from contract_world import Done, Refused, World, make_account, recover, sign
+from evm_backends import Account
+
+from protocols.abi import encode_words
+from protocols.chain import (
+    Call,
+    Certificate,
+    ChainEvent,
+    CommitRound,
+    Entry,
+    Post,
+    ProofPolicy,
+    Register,
+    RegisterKey,
+    SubmitProof,
+    Terms,
+)
+from protocols.draw import compute_challenge_seed, draw_sample
+from protocols.eip712 import Binding, Domain, compute_digest
+from protocols.evidence import build_evidence, compute_job_id, pages_root, set_root, step_leaf
+from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Wei
+from protocols.job import (
+    Beacon,
+    Facts,
+    Job,
+    Ledger,
+    Revert,
+    Transaction,
+    compute_beacon_round,
+    compute_free_stake,
+    compute_key_digest,
+    compute_participations,
+    compute_price,
+    compute_vote_digest,
+    step,
+)
+from protocols.keccak import keccak256
+from protocols.merkle import compute_root
+
+VALID, INVALID = b"\x01", b"\x00"
+"""Last byte of a proof, as `VerifiersDouble` reads it."""
+
+NONCE = b"n" * 32
+WORD = bytes(32)
+KEY_WORDS = tuple(range(24))
+PAGES = tuple((Commitment(bytes([i + 1]) * 64), Commitment(bytes([i + 100]) * 64)) for i in range(5))
+
+TERMS = Terms(
+    package=ContentId(keccak256(b"package")),
+    data=ContentId(keccak256(b"data")),
+    initial_state=ContentId(keccak256(b"initial state")),
+    srs=ContentId(keccak256(b"srs")),
+    requester_key=b"r" * 32,
+    pages_root=pages_root(PAGES),
+    vk_digest=compute_key_digest(KEY_WORDS),
+    delegate=make_account("delegate").address,
+    pages=len(PAGES),
+    seats=3,
+    rounds=2,
+    steps=4,
+    samples=2,
+    proof_policy=ProofPolicy.EVALUATION,
+    join_window_s=10,
+    ready_window_s=10,
+    round_timeout_s=10,
+    proof_window_s=30,
+    stake_wei=Wei(100),
+    budget_wei=Wei(1001),
+    move_fee_wei=Wei(5),
+    max_loss=50,
+)
+
+
+def weights_of(worker: Address, number: int) -> Commitment:
+    """Stands for C(w_H): which point it is matters to the proof system only."""
+    return Commitment(keccak256(f"{worker} {number}".encode()) * 2)
+
+
+@dataclass
+class Twin:
+    world: World = field(default_factory=World)
+    requester: Account = field(default_factory=lambda: make_account("requester"))
+    delegate: Account = field(default_factory=lambda: make_account("delegate"))
+    crew: tuple[Account, ...] = field(default_factory=lambda: tuple(make_account(f"worker {i}") for i in range(5)))
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.world.chain_id, self.world.jobs, Beacon(genesis_s=0, period_s=1))
+        self.accounts = {a.address: a for a in (self.requester, self.delegate, *self.crew)}
+        self.start = dict.fromkeys(self.accounts, self.world.backend.riches_wei)
+        self.world.enrich(*self.accounts.values())
+        self.log: list[Transaction] = []
+
+    # -- Both sides --------------------------------------------------------------
+
+    @property
+    def now_s(self) -> int:
+        return self.world.now_s
+
+    def wait(self, seconds: int) -> None:
+        self.world.pass_time(self.world.now_s + seconds)
+
+    def send(self, sender: Account | Address, call: Call, value_wei: int | None = None) -> tuple[ChainEvent, ...] | str:
+        """The events of both, or the name by which both refuse."""
+        address = sender.address if isinstance(sender, Account) else sender
+        value = price_of(call) if value_wei is None else value_wei
+        tx = Transaction(address, Wei(value), self.now_s, call, self._facts(address, call))
+        self.log.append(tx)
+        expected, outcome = step(self.ledger, tx), self.world.send(address, call, value)
+        match expected, outcome:
+            case Revert(name), Refused(real):
+                # A call that takes no money reverts without a word when it gets some.
+                assert name == real or (name == "NotPayable" and real == ""), f"{call}: {name} or {real}?"
+                return name
+            case (ledger, events), Done(real_events):
+                assert events == real_events
+                self.ledger = ledger
+                return events
+            case Revert(name), Done():
+                raise AssertionError(f"{call}: the ledger refuses ({name}), the contracts don't")
+            case _:
+                raise AssertionError(f"{call}: the contracts refuse, {outcome}, the ledger doesn't")
+
+    def do(self, sender: Account | Address, call: Call) -> tuple[ChainEvent, ...]:
+        events = self.send(sender, call)
+        assert not isinstance(events, str), f"{call}: {events}"
+        return events
+
+    def refusal(self, sender: Account | Address, call: Call, value_wei: int | None = None) -> str:
+        name = self.send(sender, call, value_wei)
+        assert isinstance(name, str), f"{call}: {name}"
+        return name
+
+    def audit(self) -> None:
+        """Nothing stored on chain differs from the ledger, and no wei is anywhere else."""
+        ledger, world = self.ledger, self.world
+        for address, riches in self.start.items():
+            spent = ledger.paid_in.get(address, 0) - ledger.paid_out.get(address, 0)
+            assert world.balance(address) == riches - spent
+            assert world.credit(address) == ledger.credits.get(address, 0)
+            worker = ledger.workers.get(address)
+            assert world.stake(address) == (
+                compute_free_stake(ledger, address),
+                worker.locked_wei if worker else 0,
+            )
+        escrows = sum(job.escrow_wei for job in ledger.jobs.values())
+        assert world.balance(world.jobs) == escrows + sum(ledger.credits.values())
+        assert world.balance(world.workers) == sum(w.stake_wei for w in ledger.workers.values())
+        for job_id, job in ledger.jobs.items():
+            self._audit_job(job_id, job)
+
+    def _audit_job(self, job_id: JobId, job: Job) -> None:
+        summary = self.world.read("Jobs", "summaryOf", job_id)
+        state, requester, has_keys, readies, next_round, deadline_s, beacon_round, escrow, parent = summary
+        assert (state, requester.lower(), has_keys) == (job.state, job.requester.lower(), job.has_keys)
+        assert (readies, next_round, deadline_s) == (job.ready.bit_count(), job.next_round, job.deadline_s)
+        assert (beacon_round, escrow, parent) == (job.beacon_round, job.escrow_wei, job.parent)
+        applicants = self.world.read("Jobs", "applicantsOf", job_id)
+        assert [a.lower() for a in applicants] == [a.lower() for a in job.applicants]
+        for worker in job.applicants:
+            assert (self.world.read("Jobs", "bondOf", job_id, worker) == 1) == (worker in job.locked)
+        seats = self.world.read("Jobs", "seatsOf", job_id)
+        expected = [
+            (
+                worker.lower(),
+                len(compute_participations(job, worker)),
+                job.accepted.get(worker, 0),
+                bool(job.ready >> seat & 1),
+                worker in job.forfeits,
+            )
+            for seat, worker in enumerate(job.seats)
+        ]
+        assert [(s[0].lower(), *s[1:]) for s in seats] == expected
+        for number in range(job.terms.rounds):
+            found = job.rounds.get(RoundNumber(number))
+            assert self.world.read("Jobs", "roundOf", job_id, number) == (astuple(found) if found else (WORD, 0))
+
+    def _facts(self, sender: Address, call: Call) -> Facts:
+        match call:
+            case Register():
+                binding = Binding(sender, call.node_key, call.encryption_key, call.capabilities)
+                digest = compute_digest(Domain(self.world.chain_id, self.world.workers), binding)
+                return Facts(binding_valid=recover(digest, call.binding) == sender)
+            case CommitRound() if len(call.certificate.commitment) == 64:
+                digest = compute_vote_digest(self.ledger, call)
+                return Facts(signers=tuple(recover(digest, s) for s in call.certificate.signatures))
+            case SubmitProof():
+                return Facts(proof_valid=call.proof[-1:] == VALID, randomness=self._randomness(call))
+            case _:
+                return Facts(randomness=self._randomness(call))
+
+    def _randomness(self, call: Call) -> Digest | None:
+        number = compute_beacon_round(self.ledger, call)
+        if number is None or self.now_s < number:
+            return None
+        return Digest(self.world.read("TestBeacon", "randomness", number))
+
+    # -- An honest job -------------------------------------------------------------
+
+    def job_id(self, nonce: bytes = NONCE) -> JobId:
+        return compute_job_id(self.world.chain_id, self.world.jobs, self.requester.address, nonce)
+
+    def found(self, stake_wei: int = 100) -> None:
+        """A registered key and registered workers: what every job needs."""
+        self.do(self.requester, RegisterKey(KEY_WORDS))
+        for worker in self.crew:
+            self.do(worker, self.world.sign_registration(worker, stake_wei))
+
+    def seats(self, job_id: JobId) -> tuple[Account, ...]:
+        return tuple(self.accounts[a] for a in self.ledger.jobs[job_id].seats)
+
+    def entries(self, job_id: JobId, number: RoundNumber, participants: int) -> list[Entry]:
+        job = self.ledger.jobs[job_id]
+        seated = [worker for seat, worker in enumerate(job.seats) if participants >> seat & 1]
+        leaves = {w: step_leaf(job_id, w, number, job.terms.steps, weights_of(w, number)) for w in seated}
+        return [Entry(w, ContentId(keccak256(leaves[w])), compute_root([leaves[w]])) for w in seated]
+
+    def commit(self, job_id: JobId, participants: int = 0b111, signers: int = 0b111, view: int = 0) -> CommitRound:
+        """The next round's certificate, signed by `signers`."""
+        job = self.ledger.jobs[job_id]
+        number = job.next_round
+        entries = self.entries(job_id, number, participants)
+        root = set_root(job_id, number, entries) if entries else Digest(WORD)
+        state, point = ContentId(keccak256(root)), Commitment(root * 2)
+        certificate = Certificate(number, view, job.parent, root, state, point, participants, signers, ())
+        return self.sign(CommitRound(job_id, certificate), signers)
+
+    def sign(self, call: CommitRound, signers: int) -> CommitRound:
+        """Have the seats in `signers` sign the certificate as it is."""
+        digest = compute_vote_digest(self.ledger, call)
+        signed = [a for seat, a in enumerate(self.seats(call.job)) if signers >> seat & 1]
+        signatures = tuple(sign(account, digest) for account in signed)
+        return CommitRound(call.job, replace(call.certificate, signatures=signatures))
+
+    def prove(self, job_id: JobId, worker: Address, sample: int, loss: int = 7) -> SubmitProof:
+        job = self.ledger.jobs[job_id]
+        randomness = keccak256(encode_words(keccak256(b"skynet test beacon"), job.beacon_round))
+        seed = compute_challenge_seed(self.world.chain_id, self.world.jobs, job_id, worker, job.parent, randomness)
+        drawn = draw_sample(seed, sample, compute_participations(job, worker), job.terms.pages)
+        entries = self.entries(job_id, drawn.round, job.rounds[drawn.round].participants)
+        evidence = build_evidence(job_id, drawn.round, entries, worker, drawn.page, PAGES)
+        proof = weights_of(worker, drawn.round) + b"".join(PAGES[drawn.page]) + b"the rest" + VALID
+        return SubmitProof(job_id, worker, sample, evidence, proof, (loss,), KEY_WORDS)
+
+
+class Station:
+    """A twin with one job in it, by its short name."""
+
+    def __init__(self, twin: Twin) -> None:
+        self.twin = twin
+        self.job: JobId = twin.job_id()
+
+
+def price_of(call: Call) -> Wei:
+    """What an honest sender pays."""
+    match call:
+        case Register(stake_wei=stake):
+            return stake
+        case Post(terms):
+            return compute_price(terms)
+        case _:
+            return Wei(0)
