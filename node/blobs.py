@@ -61,8 +61,8 @@ class Blobs:
         self._index: dict[ContentId, _Entry]
         self._broken = 0
         try:
-            for name in ("incoming", "public", "private"):
-                (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            for each in (folder, folder / "incoming", folder / "public", folder / "private"):
+                each.mkdir(mode=0o700, exist_ok=True)
             for leftover in (folder / "incoming").iterdir():
                 leftover.unlink()
             private, public = (_list(folder / _side(side), side) for side in (False, True))

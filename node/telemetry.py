@@ -41,7 +41,10 @@ class LogSettings(Protocol):
 
 
 def configure_logs(settings: LogSettings, *, stream: TextIO | None = None, **fields: str) -> None:
-    """Send all logs of the process, ours and the libraries', to `stream` (stderr). `fields` are on each line."""
+    """Send all logs of the process, ours and the libraries', to `stream` (stderr). `fields` are on each line.
+
+    Call it after the adapters are imported: libp2p sets up logging of its own at import.
+    """
     out = sys.stderr if stream is None else stream
     pretty = settings.format == "pretty" or (settings.format == "auto" and out.isatty())
     shared: list[Processor] = [
@@ -70,7 +73,11 @@ def configure_logs(settings: LogSettings, *, stream: TextIO | None = None, **fie
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
     for name in _CHATTY:
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+        library = logging.getLogger(name)
+        library.setLevel(max(logging.WARNING, root.level))
+        # libp2p cuts itself off when it is imported, and its warnings go to stderr unformatted.
+        library.handlers.clear()
+        library.propagate = True
 
 
 def logger(module: str) -> FilteringBoundLogger:
@@ -104,7 +111,7 @@ def _add_fields(fields: Mapping[str, str]) -> Processor:
 
 def redact_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Processor: make every value plain and without secrets. After it nothing may render objects."""
-    return {str(key): _clean_field(str(key), value, 0) for key, value in event.items()}
+    return {redact(str(key)): _clean_field(str(key), value, 0) for key, value in event.items()}
 
 
 def _clean_field(name: str, value: Any, depth: int) -> Any:

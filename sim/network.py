@@ -47,7 +47,7 @@ class Weather:
     """One way."""
     jitter_s: float = 0.02
     loss: float = 0.0
-    """Share of gossip copies that are lost on a hop: queues shed. Requests run over streams, which don't lose."""
+    """Share of gossip that a host loses for good: its queue shed it. Requests run over streams, which don't lose."""
     upload_bytes_s: float = 5e6
     """Of every host."""
 
@@ -269,10 +269,7 @@ class SimHost:
         targets = [peer for peer in self._mesh(parcel.topic) if peer != source]
         for peer in targets:
             due_s = self._internet.travel_s(self, len(parcel.data))
-            if self._internet.is_lost():
-                self._internet.trace.note("lose", self._peer, peer, parcel.id)
-            else:
-                self._internet.at(due_s, lambda peer=peer: self._arrive(peer, parcel))  # type: ignore[misc]
+            self._internet.at(due_s, lambda peer=peer: self._arrive(peer, parcel))  # type: ignore[misc]
         return len(targets)
 
     def _mesh(self, topic: PubsubTopic) -> list[PeerId]:
@@ -300,6 +297,9 @@ class SimHost:
         if validate is None or (parcel.topic, parcel.id) in self._seen:
             return
         self._seen.add((parcel.topic, parcel.id))
+        if self._internet.is_lost():
+            self._internet.trace.note("lose", source, self._peer, parcel.id)
+            return
         verdict = validate(source, parcel.data)
         self._internet.trace.note("deliver", source, self._peer, parcel.id, type(verdict).__name__)
         if isinstance(verdict, Accept):

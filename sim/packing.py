@@ -27,7 +27,7 @@ SIZES = model.Sizes(64, 14, 10)
 BATCH = 16
 SCALE_BITS = 13
 LOSS_SCALE_BITS = 15
-LEARNING_RATE = 0.006
+LEARNING_RATE = 0.01
 HELD_OUT = 22  # pages: a fifth of the 1,797 images
 RULE, OUTER = "mean", "none"
 

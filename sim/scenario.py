@@ -81,5 +81,5 @@ SCENARIOS = {
     "digits-leader": Scenario("a round's leader is killed and stays away until the proofs", kill_leader),
     "digits-cut": Scenario("a worker is cut off for 20 s, the chain included", cut_off),
     "digits-split": Scenario("two of three workers are cut off for good: no quorum, a refund", split),
-    "digits-lossy": Scenario("one gossip copy in ten is lost", weather=Weather(loss=0.1)),
+    "digits-lossy": Scenario("every host loses one gossip message in ten", weather=Weather(loss=0.1)),
 }

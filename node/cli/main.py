@@ -14,13 +14,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from node.cli.output import fail, hex_job, run
 from node.errors import exit_code_table
 
 CONFIG_VARIABLE = "SKYNET_CONFIG"
+
+Command = Callable[[argparse.Namespace], Awaitable[int]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,32 +33,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(error)
 
 
-def _command(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+def _command(options: argparse.Namespace) -> Command:
     """Import only what the command needs: `--help` must not wait for libp2p."""
-    match options.command:
-        case "demo":
+    match options.command, getattr(options, "what", None):
+        case "demo", _:
             from node.cli.demo import demo
 
             return demo
-        case "devchain" | "deploy":
-            from node.cli import chain
+        case ("devchain" | "deploy") as command, _:
+            from node.cli.chain import deploy_contracts, devchain
 
-            return chain.devchain if options.command == "devchain" else chain.deploy_contracts
-        case "wallet":
-            from node.cli import wallet
+            return devchain if command == "devchain" else deploy_contracts
+        case "wallet", what:
+            from node.cli.wallet import fund_wallet, show
 
-            return {"show": wallet.show, "fund": wallet.fund_wallet}[options.what]
-        case _:
-            from node.cli import job
+            return show if what == "show" else fund_wallet
+        case _, what:
+            from node.cli.job import COMMANDS
 
-            return {
-                "submit": job.submit,
-                "watch": job.watch,
-                "result": job.result,
-                "show": job.show,
-                "list": job.list_jobs,
-                "cancel": job.cancel,
-            }[options.what]
+            return COMMANDS[str(what)]
 
 
 # -- Arguments -----------------------------------------------------------------

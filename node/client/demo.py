@@ -197,7 +197,7 @@ async def _run_job(
     write_safetensors(model, out)
     await _wait_withdrawn(session, events)
     timeline.mark("end")
-    return _result(job, await session.terms(job), model, out, seen, timeline)
+    return _result(job, await session.posted_terms(job), model, out, seen, timeline)
 
 
 def _mark(timeline: Timeline, progress: Progress) -> None:

@@ -9,7 +9,7 @@ Everything that must survive is in the Store before its effect: `submit` can be 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
@@ -36,9 +36,12 @@ from protocols.chain import (
     JobState,
     KeysDelivered,
     Post,
+    ProvingStarted,
     RegisterKey,
     RoundCommitted,
     Terms,
+    TrainingStarted,
+    Withdraw,
     WorkerRegistered,
 )
 from protocols.evidence import compute_job_id
@@ -62,13 +65,11 @@ class PostedRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A job's end, as the chain and our own evaluation of the model say it."""
-
+class ListedJob:
     job: JobId
+    requester: Address
     state: JobState
-    events: tuple[Happened, ...]
-    refund_wei: int
+    budget_wei: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,8 @@ class Session:
         await self._upload(gateway, sealed)
         await self._house.ports.store.write(Record("posted", job, encode(PostedRecord(terms, nonce))))
         await self._report(Stage("posting the job"))
-        await self._send(RegisterKey(packed.keys.words))
-        mined = await self._send(Post(terms, nonce))
+        await self.send(RegisterKey(packed.keys.words))
+        mined = await self.send(Post(terms, nonce))
         await self._report(Posted(job, mined.transaction, mined.gas_used))
         return job
 
@@ -144,13 +145,16 @@ class Session:
             if refused:
                 raise PeerUnreachable(f"peer {gateway}", f"does not take the job's data: {refused}", "try another peer")
 
-    async def _send(self, call: Call) -> Mined:
+    async def send(self, call: Call) -> Mined:
+        """Send a call of the requester's. Raises CallReverted or ChainError."""
         match await self.chain.send(call):
             case Mined() as mined:
                 return mined
             case Reverted(reason):
                 name = type(call).__name__
-                raise CallReverted(name, f"the contract refuses it: {reason}", "correct the terms and submit again")
+                raise CallReverted(
+                    name, f"the contract refuses it: {reason}", "check the job's state with `skynet job show`"
+                )
             case Unreachable(reason):
                 raise ChainError("chain", reason, "check chain.rpc_urls and try again")
 
@@ -218,18 +222,53 @@ class Session:
                 await self._house.boxes["gossip"].send(JoinJob(job, keys, mail, acknowledge=False))
             await send.send(happened)
 
-    async def outcome(self, job: JobId) -> Outcome:
-        """Return how an ended job ended. Raises JobFailed if it still runs."""
-        events = []
-        async for happened in self.follow_chain(job):
-            events.append(happened)
-            if isinstance(happened.event, JobEnded):
-                return Outcome(job, happened.event.state, tuple(events), happened.event.refund_wei)
-        raise JobFailed(f"job {job.hex()}", "it still runs", "watch it until it has ended")
+    def peers(self) -> tuple[PeerId, ...]:
+        return self._house.link.connected()
 
-    async def terms(self, job: JobId) -> Terms:
+    async def past_events(self, job: JobId | None = None) -> tuple[Happened, ...]:
+        """Return what the chain has so far, of one job or of all. Raises ChainError."""
+        head = await self.chain.head()
+        last = head.number if isinstance(head, Head) else self._first_block
+        events = await self.chain.traced_events(self._first_block, last)
+        if isinstance(events, Unreachable):
+            raise ChainError("chain", events.reason, "check chain.rpc_urls and try again")
+        kept = ((e, gas) for e, gas in events if not isinstance(e, WorkerRegistered))
+        return tuple(Happened(e, gas) for e, gas in kept if job is None or e.job == job)
+
+    async def jobs(self) -> tuple[ListedJob, ...]:
+        """Return every job of the chain, oldest first."""
+        found: dict[JobId, ListedJob] = {}
+        for happened in await self.past_events():
+            match happened.event:
+                case JobPosted(job, requester, terms):
+                    found[job] = ListedJob(job, requester, JobState.OPEN, terms.budget_wei)
+                case Assigned(job):
+                    found[job] = replace(found[job], state=JobState.ASSIGNED)
+                case TrainingStarted(job):
+                    found[job] = replace(found[job], state=JobState.TRAINING)
+                case ProvingStarted(job):
+                    found[job] = replace(found[job], state=JobState.PROVING)
+                case JobEnded(job, state):
+                    found[job] = replace(found[job], state=state)
+                case _:
+                    pass
+        return tuple(found.values())
+
+    async def withdraw(self) -> int:
+        """Pull what the contract owes this wallet; return how much."""
+        credit_wei = await self.chain.credit(self.chain.wallet)
+        if isinstance(credit_wei, Unreachable):
+            raise ChainError("chain", credit_wei.reason, "check chain.rpc_urls and try again")
+        if credit_wei:
+            await self.send(Withdraw())
+        return credit_wei
+
+    async def posted_terms(self, job: JobId) -> Terms:
         """Return what the job's requester fixed. Raises JobFailed if the chain has no such job."""
-        return (await self._final_state(job))[0]
+        terms = [h.event.terms for h in await self.past_events(job) if isinstance(h.event, JobPosted)]
+        if not terms:
+            raise JobFailed(f"job 0x{job.hex()}", "this chain has no such job", "check the id and chain.rpc_urls")
+        return terms[0]
 
     # -- The result
 
@@ -246,18 +285,11 @@ class Session:
         return Model(state, plain, package, await self._evaluate(job, terms, state))
 
     async def _final_state(self, job: JobId) -> tuple[Terms, ContentId]:
-        head = await self.chain.head()
-        events = await self.chain.events(self._first_block, head.number if isinstance(head, Head) else 0)
-        if isinstance(events, Unreachable):
-            raise ChainError("chain", events.reason, "check chain.rpc_urls and try again")
-        mine = [e for e in events if not isinstance(e, WorkerRegistered) and e.job == job]
-        terms = [e.terms for e in mine if isinstance(e, JobPosted)]
-        states = [e.state for e in mine if isinstance(e, RoundCommitted)]
-        if not terms:
-            raise JobFailed(f"job {job.hex()}", "this chain has no such job", "check the id and chain.rpc_urls")
+        terms = await self.posted_terms(job)
+        states = [h.event.state for h in await self.past_events(job) if isinstance(h.event, RoundCommitted)]
         if not states:
-            raise JobFailed(f"job {job.hex()}", "no round was certified, so there is no model", _RETRY)
-        return terms[0], states[-1]
+            raise JobFailed(f"job 0x{job.hex()}", "no round was certified, so there is no model", _RETRY)
+        return terms, states[-1]
 
     async def _find_result(self, job: JobId, state: ContentId, peers: tuple[PeerId, ...]) -> bytes:
         with trio.move_on_after(RESULT_S):

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import structlog
 import trio
 
-from node.errors import Escalated
+from node.errors import Escalated, UserError
 from node.supervision import policy
 from node.supervision.policy import DEFAULT_RULES, Note, Restart, Rules, What
 
@@ -75,14 +75,18 @@ def log_note(supervisor: str, note: Note, error: Exception | None) -> None:
     fields: dict[str, Any] = {"child": f"{supervisor}/{note.name}", "incarnation": note.incarnation}
     if note.delay_s is not None:
         fields |= {"restart_in_s": round(note.delay_s, 3), "failures": note.failures}
+    if isinstance(error, UserError):
+        fields["error"] = str(error)  # says it all; a traceback would bury it
+    elif error is not None and note.what is not What.GAVE_UP:
+        fields["exc_info"] = error
     log = structlog.get_logger("skynet.node.supervision")
     match note.what:
         case What.STARTED | What.STOPPED | What.DONE:
             log.debug(note.what.value, **fields)
         case What.FAILED | What.SLOW_TO_STOP:
-            log.warning(note.what.value, **fields, exc_info=error)
+            log.warning(note.what.value, **fields)
         case What.STOP_FAILED | What.GAVE_UP:
-            log.error(note.what.value, **fields, exc_info=error if note.what is What.STOP_FAILED else None)
+            log.error(note.what.value, **fields)
 
 
 # -- The supervisor ------------------------------------------------------------

@@ -102,16 +102,22 @@ async def test_a_cancelled_write_has_happened_or_not_begun(store: DiskStore) -> 
 
 # -- Schema --------------------------------------------------------------------
 
-NEXT = (*MIGRATIONS, ("ALTER TABLE records ADD COLUMN note TEXT", "UPDATE records SET value = value || x'21'"))
+NEXT = (
+    *MIGRATIONS,
+    ("ALTER TABLE records ADD COLUMN note TEXT", "UPDATE records SET value = CAST(value || x'21' AS BLOB)"),
+)
 
 
 def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     with open_store(tmp_path, migrations=NEXT) as store:
         store.write_sync()
     before = (tmp_path / "records.sqlite3").read_bytes()
-    with pytest.raises(
-        DataError, match=r"records.sqlite3: has schema version 2, this program knows 1; install"
-    ) as caught, open_store(tmp_path):
+    with (
+        pytest.raises(
+            DataError, match=r"records.sqlite3: has schema version 2, this program knows 1; install"
+        ) as caught,
+        open_store(tmp_path),
+    ):
         pass
     assert caught.value.code == ExitCode.DATA
     assert (tmp_path / "records.sqlite3").read_bytes() == before
@@ -194,7 +200,7 @@ def test_the_folder_is_private(tmp_path: Path) -> None:
     with open_store(tmp_path / "new" / "data") as store:
         store.put_blob_sync(b"x", public=True)
         for path in (tmp_path / "new" / "data", *(tmp_path / "new" / "data").rglob("*")):
-            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 or path.suffix in (".sqlite3-wal", ".sqlite3-shm")
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
 # -- Blobs ---------------------------------------------------------------------
@@ -329,7 +335,7 @@ def test_kill_9_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     """What was acknowledged is there, twins are equal, every blob that a record names is whole."""
     dice = random.Random(7)
     acknowledged = 0
-    for _ in range(12):
+    for _ in range(6):
         process = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
@@ -340,7 +346,7 @@ def test_kill_9_at_any_moment_loses_nothing(tmp_path: Path) -> None:
         lines = process.stdout.read().split()
         process.stdout.close()
         assert process.wait() == -signal.SIGKILL
-        acknowledged = max([acknowledged, *map(int, lines[:-1] or ["0"]), *(int(x) for x in lines[-1:])])
+        acknowledged = max([acknowledged, *map(int, lines)])
         with open_store(tmp_path) as store:
             count = store.read_sync("count", b"n") or bytes(8)
             assert int.from_bytes(count, "big") in (acknowledged, acknowledged + 1)
@@ -351,4 +357,4 @@ def test_kill_9_at_any_moment_loses_nothing(tmp_path: Path) -> None:
                 assert store.blob_sync(ContentId(content)) == number * 4000
             assert store.statistics().broken == 0
             acknowledged = int.from_bytes(count, "big")
-    assert acknowledged > 12
+    assert acknowledged > 6

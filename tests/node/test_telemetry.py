@@ -54,8 +54,8 @@ def forms(secret: bytes) -> list[str]:
     return [
         secret.hex(),
         secret.hex().upper(),
-        base64.b64encode(secret).decode()[:40],
-        base64.urlsafe_b64encode(secret).decode()[:40],
+        base64.b64encode(secret).decode().rstrip("="),
+        base64.urlsafe_b64encode(secret).decode().rstrip("="),
         repr(secret)[2:-1],
         repr(secret)[2:-1].replace("\\", "\\\\"),  # as JSON writes it
         str(int.from_bytes(secret, "big")),

@@ -17,6 +17,7 @@ from libp2p.identity.identify_push.identify_push import ID_PUSH as IDENTIFY_PUSH
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
@@ -106,6 +107,8 @@ class MendedSwarm(Swarm):  # type: ignore[misc]  # libp2p publishes no types
 
     - a slot for an inbound connection is held until shutdown, not until the connection ends: after 250
       connections in its life a node accepts no more;
+    - opening a stream, when cancelled, keeps one of the connection's 256 slots; to a peer that isn't
+      connected it dials;
     - stream handlers are not guarded (see GuardedStreams);
     - it dials on its own (see IdleConnector).
     """
@@ -131,6 +134,12 @@ class MendedSwarm(Swarm):  # type: ignore[misc]  # libp2p publishes no types
     def set_stream_handler(self, stream_handler: Handler) -> None:
         self.guard = GuardedStreams(stream_handler, self._max_peer_streams)
         super().set_stream_handler(self.guard)
+
+    async def new_stream(self, peer_id: ID) -> Any:
+        if not self.get_connections(peer_id):
+            raise SwarmException("not connected")
+        with trio.CancelScope(shield=True):  # bounded: the write has a deadline, and nothing else waits long
+            return await super().new_stream(peer_id)
 
     async def _do_handle_inbound_connection(self, stream: Any, maddr: Multiaddr, _failure: Any) -> None:
         connection = RawConnection(stream, False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import (
     FLAG_SYN,
@@ -73,6 +74,8 @@ class BoundedYamux(Yamux):  # type: ignore[misc]  # libp2p publishes no types
         return bool(answered.is_set())
 
     async def open_stream(self) -> YamuxStream:
+        if not self.stream_backlog_semaphore.value:
+            raise MuxedStreamError("every stream that the connection allows is open")  # stock: waits for ever
         return _thrifty(await super().open_stream())
 
     async def accept_stream(self) -> YamuxStream:

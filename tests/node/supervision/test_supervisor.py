@@ -7,10 +7,11 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import structlog
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from node.errors import Escalated
+from node.errors import ConfigError, Escalated
 from node.supervision.policy import Backoff, Intensity, Note, Restart, Rules, Strategy, What
 from node.supervision.supervisor import Child, ChildGone, Readiness, ReturnedEarly, Supervisor
 
@@ -398,6 +399,31 @@ async def test_whoever_hears_a_note_may_act_on_it(autojump_clock: MockClock) -> 
         await trio.sleep(100)
         assert [c.name for c in work.statistics().children] == ["sturdy"]
         nursery.cancel_scope.cancel()
+
+
+# -- Logs ----------------------------------------------------------------------
+
+
+async def test_what_happens_is_logged(autojump_clock: MockClock) -> None:
+    faults = iter([ConfigError("node.toml", "is wrong", "mend it"), Boom("inner")])
+
+    async def fragile() -> None:
+        raise next(faults)
+
+    rules = replace(RULES, intensity=Intensity(1, 30.0))
+    with structlog.testing.capture_logs() as logs, pytest.raises(Escalated):
+        await Supervisor("root", [Child("a", fragile)], rules).run()
+    assert [(line["event"], line["log_level"]) for line in logs] == [
+        ("child_started", "debug"),
+        ("child_failed", "warning"),
+        ("child_started", "debug"),
+        ("child_failed", "warning"),
+        ("supervisor_gave_up", "error"),
+    ]
+    assert logs[1]["error"] == "node.toml: is wrong; mend it"
+    assert logs[1]["restart_in_s"] == 1.0
+    assert isinstance(logs[3]["exc_info"], Boom)
+    assert all(line["child"] == "root/a" for line in logs)
 
 
 # -- Deeper faults -------------------------------------------------------------

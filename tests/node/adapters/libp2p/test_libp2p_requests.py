@@ -106,6 +106,18 @@ async def test_requests_cancelled_at_any_moment_leave_the_connection_whole(world
         a.events.receive_nowait()  # never lost
 
 
+async def test_cancelled_requests_leave_no_streams(world: Any) -> None:
+    """Stock: a cancelled opening keeps one of the 256 slots for ever."""
+    a, b = await pair(world)
+    (connection,) = a.network._swarm.get_connections()
+    free = connection.muxed_conn.stream_backlog_semaphore.value
+    for n in range(100):
+        with trio.move_on_after(0.0001 * (n % 50)):
+            await ask(a, b.peer, b"?")
+    await world.until(lambda: connection.muxed_conn.stream_backlog_semaphore.value == free)
+    await world.until(lambda: len(connection.streams) <= 2 and len(connection.muxed_conn.streams) <= 2)
+
+
 async def test_a_responder_that_raises_harms_nobody(world: Any) -> None:
     """Stock: ends the host."""
 

@@ -1,0 +1,52 @@
+"""`skynet devchain` and `skynet deploy`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+from dataclasses import asdict
+
+import trio
+from rich.console import Console
+
+from node.adapters.evm import LocalSigner, deploy, open_endpoint
+from node.cli.output import print_json
+from node.errors import ExitCode, KeyFileError
+from node.localnet import CHAIN_FILE, ChainInfo, open_devchain
+from node.secret import Secret
+
+
+async def devchain(options: argparse.Namespace) -> int:
+    """Run a development chain until Ctrl-C."""
+    console = Console()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_devchain(options.dir, port=options.port) as info:
+            console.print(f"development chain {info.chain_id} at {info.url}, Jobs contract {info.jobs}")
+            console.print("its accounts are known to everybody, its beacon can be predicted: for trying out only")
+            console.print(f"make a node:  skynet-node init --dir a --network local --chain {options.dir}")
+            async for _ in signals:
+                break
+    return ExitCode.INTERRUPTED
+
+
+async def deploy_contracts(options: argparse.Namespace) -> int:
+    """Deploy the contracts, marked as development ones."""
+    path: trio.Path = trio.Path(options.key)
+    try:
+        text = (await path.read_text()).strip()
+        signer = LocalSigner(Secret(bytes.fromhex(text.removeprefix("0x"))))
+    except (OSError, ValueError):
+        raise KeyFileError(options.key, "holds no key of 32 bytes in hex", "name the deploying wallet's file") from None
+    async with open_endpoint(options.rpc) as endpoint:
+        deployed = await deploy(endpoint, signer, development=True)
+    if options.dir:
+        info = ChainInfo(options.rpc, deployed.chain_id, deployed.jobs, "")
+        await trio.Path(options.dir).mkdir(parents=True, exist_ok=True)
+        await trio.Path(options.dir / CHAIN_FILE).write_text(json.dumps(asdict(info)) + "\n")
+    if options.json:
+        print_json(asdict(deployed))
+    else:
+        print(f"Jobs {deployed.jobs} on chain {deployed.chain_id}, gas {deployed.gas_used:,}")
+        print("marked as a development deployment: evaluation jobs are accepted (training: unproved)")
+    return ExitCode.OK
