@@ -59,8 +59,10 @@ def hear(position: Position, event: ChainEvent) -> Position:
             return replace(position, proving=True)
         case _:
             return position
-    agrees = position.ours.get(number) == tip
-    return replace(position, chain=tip, here=position.here if agrees else tip)
+    if position.ours.get(number) == tip:
+        return replace(position, chain=tip)
+    # What we certified on top of another tip is void: its rounds begin again.
+    return replace(position, chain=tip, here=tip, ours={})
 
 
 def may_vote(position: Position, number: RoundNumber) -> bool:

@@ -27,9 +27,9 @@ from node.adapters.prover import ChildProver
 from node.client.pack import Report
 from node.client.session import Session
 from node.config import Config, jobs_address, keys_folder
-from node.errors import CallReverted, ChainError, KeyFileError, describe_os_error
+from node.errors import CallReverted, ChainError
 from node.identity import Keys, NodeVault, load_keys, peer_id
-from node.secret import Secret
+from node.key_file import find_passphrase
 from node.store import DiskStore, open_store
 from node.supervision.supervisor import Supervisor
 from node.wiring import House, Settings, World
@@ -42,7 +42,6 @@ log = structlog.get_logger("skynet.node.program")
 
 MIB = 1024 * 1024
 ADDRESS_FILE = "addresses.json"
-PASSPHRASE = "SKYNET_PASSPHRASE"  # noqa: S105 - the name of the variable
 GAS_RESERVE_WEI = 10**16  # below it a worker may be unable to send its proof
 
 # -- Parts ---------------------------------------------------------------------
@@ -98,7 +97,7 @@ class Parts:
 
 @asynccontextmanager
 async def _open_parts(config: Config, path: Path) -> AsyncIterator[Parts]:
-    keys = load_keys(keys_folder(config), read_passphrase(config))
+    keys = load_keys(keys_folder(config), find_passphrase(config.keys.passphrase_file))
     jobs = jobs_address(config, path)
     with open_store(config.data_dir, blobs_mib=config.store.blobs_mib) as store, _scratch(config) as scratch:
         vault = NodeVault(keys, store)
@@ -126,19 +125,6 @@ def _scratch(config: Config) -> Iterator[Path]:
 
 def _child_log(line: str) -> None:
     log.info("child", line=line)
-
-
-def read_passphrase(config: Config) -> Secret | None:
-    """Return the passphrase of the key files: the environment's, the file's, or none. Raises KeyFileError."""
-    if PASSPHRASE in os.environ:
-        return Secret(os.environ[PASSPHRASE].encode())
-    path = config.keys.passphrase_file
-    if path is None:
-        return None
-    try:
-        return Secret(path.read_bytes().strip())
-    except OSError as error:
-        raise KeyFileError(path, describe_os_error(error), "correct keys.passphrase_file") from None
 
 
 # -- A node --------------------------------------------------------------------

@@ -28,6 +28,7 @@ from actors.mail import EventLog, JobContext, JoinJob, LeaveJob
 from actors.ports import Chain, Compute, Gossip, Network, Outbox, PeerEvent, Ports, Prover, Store, Vault
 from actors.prover import ProverActor, ProverPlan
 from actors.trainer import TrainerActor, TrainerPlan
+from node.errors import Escalated
 from node.link import Link
 from node.supervision.mailbox import Block, LatestOnly, Mailbox, ShedOldest
 from node.supervision.policy import Intensity, Restart, Rules, Strategy
@@ -221,8 +222,18 @@ class JobSets:
         boxes = {lane.name: lane.open() for lane in JOB_LANES}
         members = frozenset(context.node_keys)
         await self._house.boxes["gossip"].send(JoinJob(context.job, members, boxes["mail"]))
-        # Temporary: a job that our actors keep falling over is given up, not the node.
-        child = Child(_name(context.job), self._set(context, boxes).run, Restart.TEMPORARY, signals_started=True)
+        actors = self._set(context, boxes)
+
+        async def run(*, task_status: Readiness) -> None:
+            try:
+                await actors.run(task_status=task_status)
+            except Escalated as error:
+                # A job that our actors keep falling over is given up, not the node.
+                log.error("a job is given up", job=context.job.hex()[:12], reason=str(error), exc_info=error)
+                await trio.sleep_forever()
+
+        # Transient: it comes back when the group restarts because another part of the node fell.
+        child = Child(_name(context.job), run, Restart.TRANSIENT, signals_started=True)
         try:
             await self.supervisor.start_child(child)
         except ChildGone:

@@ -1,6 +1,6 @@
 """`skynet-sim SCENARIO --nodes N --seed S`: run a scenario in virtual time and say what came of it.
 
-Exit status: 0 the job ended and the books balance; 1 it did not or they don't; 2 the command line was not understood.
+Exit status: 0 the job ended, the books balance and nobody voted twice; 1 otherwise; 2 the command line was not understood.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sim.determinism import run
 from sim.journal import Journal
 from sim.report import Report, build_report, format_report
 from sim.scenario import SCENARIOS
-from sim.simulation import Simulation, simulate
+from sim.simulation import simulate
 from sim.trace import Trace
 
 
@@ -28,17 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with journal.open():
         simulation = run(options.seed, partial(simulate, plan, trace))
     report = build_report(simulation, options.scenario, len(journal.faults))
-    print(json.dumps(report.to_json()) if options.json else format_report(report, _read_curve(simulation)))
+    curve = simulation.delivery.curve if simulation.delivery else {}
+    print(json.dumps(report.to_json()) if options.json else format_report(report, curve))
     return ExitCode.OK if _is_good(report) else 1
 
 
 def _is_good(report: Report) -> bool:
-    return report.state != "stuck" and report.balanced and report.square
-
-
-def _read_curve(simulation: Simulation) -> dict[int, float]:
-    reports = simulation.delivery.reports if simulation.delivery else {}
-    return {number: report.accuracy for number, report in reports.items()}
+    return report.state != "stuck" and report.balanced and report.square and not report.double_votes
 
 
 def _show(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
 
 from protocols.chain import (
@@ -16,7 +17,7 @@ from protocols.chain import (
     WorkerSlashed,
 )
 from protocols.delivery import Counts
-from protocols.ids import Address
+from protocols.ids import Address, RoundNumber
 from protocols.job import compute_holdings, compute_liabilities
 from sim.chain import SimChain
 from sim.machine import ETHER
@@ -65,6 +66,8 @@ class Report:
     workers: tuple[WorkerLine, ...]
     faults: int
     """Failures of supervised actors."""
+    double_votes: int
+    """Second sets that a worker signed in one round; any is a fault of ours."""
     published: int
     delivered: int
     messages: Counts
@@ -102,6 +105,7 @@ def build_report(simulation: Simulation, scenario: str, faults: int) -> Report:
         square=simulation.is_square(),
         workers=_list_workers(simulation, events),
         faults=faults,
+        double_votes=delivery.double_votes if delivery else 0,
         published=trace.counts["publish"],
         delivered=trace.counts["deliver"],
         messages=_count_messages(simulation),
@@ -146,7 +150,7 @@ def _describe(simulation: Simulation, events: tuple[ChainEvent, ...], worker: Ad
 # -- For people --------------------------------------------------------------------
 
 
-def format_report(report: Report, curve: dict[int, float]) -> str:
+def format_report(report: Report, curve: Mapping[RoundNumber, float]) -> str:
     """Return the table; `curve` is the accuracy by round, as the workers reported it."""
     m = report.messages
     accuracy = "no model" if report.accuracy is None else f"accuracy {report.accuracy:.1%}"
@@ -167,7 +171,8 @@ def format_report(report: Report, curve: dict[int, float]) -> str:
         "",
         f"  refund {report.refund_wei / ETHER:.6f} ETH, fees {report.fees_wei / ETHER:.6f} ETH; "
         f"books {'balanced' if report.balanced else 'NOT BALANCED'}, "
-        f"{'nobody is owed anything' if report.square else 'SOMEBODY IS STILL OWED'}; {report.faults} faults",
+        f"{'nobody is owed anything' if report.square else 'SOMEBODY IS STILL OWED'}; "
+        f"{report.faults} faults, {report.double_votes} double votes",
         f"  trace {report.trace_hash}",
     ]
     return "\n".join(lines)

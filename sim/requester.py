@@ -5,7 +5,6 @@ It runs the link part of a house (transport, gossip, discovery) and asks the cha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -34,8 +33,8 @@ from protocols.chain import (
     Withdraw,
 )
 from protocols.evidence import compute_job_id, pages_root
-from protocols.ids import Address, ContentId, JobId, RoundNumber, Wei
-from protocols.message import Envelope, ResultSealed, RoundReported, decode_body, open_envelope
+from protocols.ids import Address, ContentId, Digest, JobId, RoundNumber, Wei
+from protocols.message import Envelope, ResultSealed, RoundReported, VoteCast, decode_body, open_envelope
 from sim import model
 from sim.chain import time_s
 from sim.compute import evaluate
@@ -104,8 +103,23 @@ class Delivery:
     state: JobState
     evaluated: Evaluated | None
     """Of the model that it opened, on the held-out pages; None if no round was certified or nobody had the result."""
-    reports: Mapping[RoundNumber, RoundReported]
-    """What the workers said of rounds; for the learning curve."""
+    mail: tuple[JobMail, ...]
+    """What the workers said to each other, as far as it reached us."""
+
+    @property
+    def curve(self) -> dict[RoundNumber, float]:
+        """Accuracy on the held-out pages by round, as the workers reported it."""
+        reports = [m.body for m in self.mail if isinstance(m.body, RoundReported)]
+        return {report.round: report.accuracy for report in reports}
+
+    @property
+    def double_votes(self) -> int:
+        """How many times a worker signed a second set of a round: the one thing that it must never do."""
+        sets: dict[tuple[bytes, RoundNumber, Digest], set[Digest]] = {}
+        for mail in self.mail:
+            if isinstance(vote := mail.body, VoteCast):
+                sets.setdefault((mail.sender, vote.round, vote.parent), set()).add(vote.set_root)
+        return sum(len(signed) - 1 for signed in sets.values())
 
 
 class Refusal(Exception):
@@ -121,7 +135,7 @@ class Requester:
         self._process: Process = machine.boot()
         self._events: list[ChainEvent] = []
         self._block = 0
-        self._mail: ShedOldest[JobMail] = ShedOldest("reports", 1024)
+        self._mail: ShedOldest[JobMail] = ShedOldest("overheard", 65_536)
 
     async def run(self) -> Delivery:
         structlog.contextvars.bind_contextvars(node=self.machine.name)
@@ -139,7 +153,7 @@ class Requester:
         if credit_wei:
             await self._send(Withdraw())
         evaluated = await self._fetch_result(job, packed)
-        return Delivery(job, ended.state, evaluated, self._read_reports())
+        return Delivery(job, ended.state, evaluated, self._read_mail())
 
     # -- Before
 
@@ -249,14 +263,12 @@ class Requester:
         sealed = await house.ports.store.blob(result.sealed) or b""
         return self._process.vault.open_to_us(sealed, context=b"result" + job)
 
-    def _read_reports(self) -> dict[RoundNumber, RoundReported]:
+    def _read_mail(self) -> tuple[JobMail, ...]:
         self._mail.close()
-        reports: dict[RoundNumber, RoundReported] = {}
+        read: list[JobMail] = []
         with self._mail.reader() as inbox:
             while True:
                 try:
-                    mail = inbox.receive_nowait()
+                    read.append(inbox.receive_nowait())
                 except (trio.WouldBlock, trio.EndOfChannel):
-                    return reports
-                if isinstance(mail.body, RoundReported):
-                    reports[mail.body.round] = mail.body
+                    return tuple(read)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import trio
 
 from protocols.chain import JobEnded, ProvingStarted, RoundCommitted, TrainingStarted
+from sim.determinism import draws
 from sim.network import Weather
 from sim.requester import Order
 from sim.simulation import Plan, Simulation, Trouble
 
 MID_ROUND_S = 0.5  # after a round's commitment: the next one is being trained
+CALM_S, STORM_S = (0.0, 6.0), (0.5, 12.0)  # between two blows, and how long one lasts
 
 # -- Trouble -----------------------------------------------------------------------
 
@@ -61,6 +63,24 @@ async def split(simulation: Simulation) -> None:
     simulation.internet.heal()
 
 
+async def storm(simulation: Simulation) -> None:
+    """By the seed: workers are killed and come back, islands form and heal, as often as not at the same time."""
+    random = draws(simulation.realm.seed, "storm")
+    workers = [await simulation.wait_worker(seat) for seat in range(simulation.order.seats)]
+    while True:
+        await trio.sleep(random.uniform(*CALM_S))
+        victim, length_s = random.choice(workers), random.uniform(*STORM_S)
+        if random.random() < 0.5:
+            victim.kill()
+            await trio.sleep(length_s)
+            victim.start()
+        else:
+            island = random.sample(workers, random.choice((1, 1, 2)))
+            simulation.internet.cut([node.machine.peer for node in island])
+            await trio.sleep(length_s)
+            simulation.internet.heal()
+
+
 # -- Scenarios -----------------------------------------------------------------------
 
 
@@ -82,4 +102,5 @@ SCENARIOS = {
     "digits-cut": Scenario("a worker is cut off for 20 s, the chain included", cut_off),
     "digits-split": Scenario("two of three workers are cut off for good: no quorum, a refund", split),
     "digits-lossy": Scenario("every host loses one gossip message in ten", weather=Weather(loss=0.1)),
+    "digits-storm": Scenario("kills, cuts and losses by the seed, without an end", storm, weather=Weather(loss=0.05)),
 }

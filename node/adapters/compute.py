@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -227,7 +228,7 @@ class ChildCompute:
         largest = 2 * WORD_BYTES * package.parameters + (1 << 20)
         limits = Limits(self._settings.memory_bytes, self._settings.cpu_s, file_bytes=largest)
         program = Program("node.compute", limits, compute_environment(self._settings.threads))
-        opening = Opening("open", self._open_fields(package), self._settings.deadlines.open_s)
+        opening = Opening("open", partial(self._open_fields, package), self._settings.deadlines.open_s)
         return JobChild(self._nursery, program, self._scratch / job.hex(), self._log, opening)
 
 

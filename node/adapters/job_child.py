@@ -9,7 +9,7 @@ new child once. A child that outran its deadline would do so again: it is replac
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,8 @@ class Opening:
     """The request that makes a fresh child ready."""
 
     do: str
-    fields: Mapping[str, object]
+    fields: Mapping[str, object] | Callable[[], Mapping[str, object]]
+    """A function is called at each start: the Store may have moved a blob since the last."""
     timeout_s: float
 
 
@@ -97,7 +98,9 @@ class JobChild:
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(parents=True, mode=0o700)
         child = self._child = await start_child(self._nursery, self._program, self._scratch, self._log)
-        opened = await child.request(self._opening.do, self._opening.fields, timeout_s=self._opening.timeout_s)
+        opening = self._opening
+        fields = opening.fields() if callable(opening.fields) else opening.fields
+        opened = await child.request(opening.do, fields, timeout_s=opening.timeout_s)
         if isinstance(opened, Refused):
             await child.close()
             return opened

@@ -8,7 +8,6 @@ skynet-node --config FILE                      run
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from node.cli.output import fail, run
 from node.config import Config, load_config
 from node.errors import ExitCode, exit_code_table
 from node.initial import Setting, shipped_networks, write_initial
-from node.secret import Secret
+from node.key_file import find_passphrase
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,12 +56,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def environment_passphrase() -> Secret | None:
-    """Return what new key files are locked with, if anything."""
-    text = os.environ.get("SKYNET_PASSPHRASE")
-    return Secret(text.encode()) if text else None
-
-
 def _init(options: argparse.Namespace) -> int:
     values: dict[str, Setting] = {}
     if options.chain:
@@ -76,7 +69,7 @@ def _init(options: argparse.Namespace) -> int:
         values["chain.jobs"] = options.jobs
     if options.bootstrap:
         values["p2p.bootstrap"] = tuple(options.bootstrap)
-    wallet = write_initial(options.dir, options.network, values, passphrase=environment_passphrase()).identity.wallet
+    wallet = write_initial(options.dir, options.network, values, passphrase=find_passphrase(None)).identity.wallet
     print(f"made {options.dir / 'node.toml'}")
     print(f"wallet {wallet}: send it the stake and some gas, then run")
     print(f"  skynet-node --config {options.dir / 'node.toml'}")

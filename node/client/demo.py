@@ -37,7 +37,7 @@ from protocols.ids import Address, JobId, PeerId
 
 NODES = 4
 TARGET_ACCURACY = 0.93
-MAX_LOSS = 0.6  # of a page: an untrained model has about 1, a trained one 0.1 to 0.3
+MAX_LOSS = 0.8  # of a page: answering the mean of all labels has 0.9, trained weights 0.1 to 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ WEI_PER_ETHER = 10**18
 class ModelSpec:
     builtin: str = "digits-mlp"
     """A model that ships with SkyNet."""
-    learning_rate: float = 0.0
-    """0: the model's own."""
+    learning_rate: float = 0.003
+    """Of the inner optimizer, Adam."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class DataSpec:
 class TermsSpec:
     workers: int = 3
     rounds: int = 8
-    steps: int = 60
+    steps: int = 480
+    """Inner steps a round, each on one page."""
     samples: int = 1
     budget_ether: str = "0.24"
     stake_ether: str = "0.1"

@@ -150,9 +150,7 @@ def _model_arguments(spec: JobSpec, scratch: Path) -> list[str]:
     if known is None:
         raise ContentError(f"model {spec.model.builtin}", "no such built-in model", f"use one of {', '.join(MODELS)}")
     arguments = ["model", "--model", known, "--seed", str(spec.seed), "--out", str(scratch)]
-    if spec.model.learning_rate:
-        arguments += ["--learning-rate", str(spec.model.learning_rate)]
-    return arguments
+    return [*arguments, "--learning-rate", str(spec.model.learning_rate)]
 
 
 def _data_arguments(spec: JobSpec, scratch: Path) -> list[str]:

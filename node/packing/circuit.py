@@ -250,6 +250,9 @@ def _simplify(graph: Any) -> None:
             nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
+    used = [c for c in graph.initializer if any(c.name in node.input for node in nodes)]
+    del graph.initializer[:]
+    graph.initializer.extend(used)
 
 
 # -- Agreement -----------------------------------------------------------------

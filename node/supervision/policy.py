@@ -10,6 +10,7 @@ A child that falls while its group is being stopped has not failed: it has stopp
 
 Source: Erlang/OTP's supervisor. Where we differ: a crash at start is an ordinary failure (back-off, then
 escalation), a restart waits for the back-off, and the last child's end may end the supervisor (`finishes`).
+One long file, since a machine is checked by reading its events, state and transition side by side.
 """
 
 from __future__ import annotations

@@ -138,9 +138,16 @@ class Supervisor:
             self._run.add(child)
 
     async def start_child(self, child: Child) -> None:
-        """Add a last child and wait until it has started, restarts included. `ChildGone` if it never does."""
+        """Add a last child and wait until it has started, restarts included.
+
+        Raises `ChildGone` if it never does; its name is free then. A cancelled wait leaves the child where it is.
+        """
         self.start_child_nowait(child)
-        await self.wait_started(child.name)
+        try:
+            await self.wait_started(child.name)
+        except ChildGone:
+            self._child_left(child.name)
+            raise
 
     async def wait_started(self, name: str) -> None:
         """Wait until the child has been up. `ChildGone` if it, or this supervisor, ends before."""

@@ -150,6 +150,7 @@ class PyEvm:
         self._tester = EthereumTester(PyEVMBackend(genesis_parameters=parameters))
         self.deployer = Address(self._tester.get_accounts()[0])
         self.chain_id = int(self._tester.backend.chain.chain_id)
+        self._tester.time_travel(4_000_000_000)  # the same every time: seats, and so gas, hang on it
 
     @property
     def now_s(self) -> int:

@@ -70,7 +70,7 @@ def test_every_part_of_a_set_is_in_its_root() -> None:
         evidence.set_root(JOB, RoundNumber(5), entries),
         evidence.set_root(JOB, ROUND, entries[:2]),
         evidence.set_root(JOB, ROUND, entries[::-1]),
-        evidence.set_root(JOB, ROUND, [replace(entries[0], update=ContentId(bytes(32))), *entries[1:]]),
+        evidence.set_root(JOB, ROUND, [replace(entries[0], update=ContentId(b"u" * 32)), *entries[1:]]),
         evidence.set_root(JOB, ROUND, [replace(entries[0], leaves=Digest(bytes(32))), *entries[1:]]),
         evidence.set_root(JOB, ROUND, [replace(entries[0], worker=worker(9)), *entries[1:]]),
     ]

@@ -5,7 +5,10 @@ import {MerkleTree} from "../../src/libraries/MerkleTree.sol";
 
 contract MerkleTreeTest {
     /// @dev A tree over `width` leaves of which one is `data`, made from the path alone: siblings are what they are.
-    function testFuzz_aPathLeadsToItsRootOnly(bytes memory data, uint8 width, uint8 chosen, bytes32 salt) external view {
+    function testFuzz_aPathLeadsToItsRootOnly(bytes memory data, uint8 width, uint8 chosen, bytes32 salt)
+        external
+        view
+    {
         uint256 leaves = uint256(width) + 1;
         uint256 index = chosen % leaves;
         bytes32[] memory path = new bytes32[](MerkleTree.depth(leaves));

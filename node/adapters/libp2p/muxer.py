@@ -90,17 +90,23 @@ class BoundedYamux(Yamux):  # type: ignore[misc]  # libp2p publishes no types
 
 
 class ThriftyStream(YamuxStream):  # type: ignore[misc]  # libp2p publishes no types
-    """A stream that returns credit by half windows.
+    """A stream that returns credit by half windows, and keeps nothing once it is reset.
 
-    Fault of the stock class that it mends: its hysteresis never holds, so that every read is answered with a
-    window update: a frame, an encryption and a system call for each of the single bytes that
-    multistream-select reads; opening a stream costs 110 frames.
+    Faults of the stock class that it mends:
+    - its hysteresis never holds, so that every read is answered with a window update: a frame, an encryption
+      and a system call for each of the single bytes that multistream-select reads; a request costs 110 frames;
+    - what nobody will read any more of a stream that we reset stays for a minute.
     """
 
     async def _auto_tune_and_send_window_update(self, *, bytes_read: int = 0) -> None:
         unread = len(self.conn.stream_buffers.get(self.stream_id, b""))
         if self.target_recv_window - self.recv_window - unread >= self._grow_threshold():
             await super()._auto_tune_and_send_window_update(bytes_read=bytes_read)
+
+    async def reset(self) -> None:
+        await super().reset()
+        self.conn.stream_buffers.get(self.stream_id, bytearray()).clear()
+        await self.conn._finalize_stream(self, fully_closed=True)  # again: it keeps a stream with unread bytes
 
 
 def _thrifty(stream: YamuxStream) -> YamuxStream:

@@ -356,6 +356,31 @@ async def test_start_child_of_one_that_never_starts(autojump_clock: MockClock) -
         nursery.cancel_scope.cancel()
 
 
+async def test_start_child_of_a_supervisor_that_ends_or_does_not_run(autojump_clock: MockClock, diary: Diary) -> None:
+    async def slow(task_status: Readiness) -> None:
+        await trio.sleep_forever()
+
+    work = Supervisor("work", [], RULES, report=diary.report)
+    child = Child("slow", slow, Restart.TRANSIENT, signals_started=True)
+    with pytest.raises(ChildGone):
+        await work.start_child(child)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(work.run)
+        nursery.start_soon(_stop_after, work, 1.0)
+        with pytest.raises(ChildGone):
+            await work.start_child(child)
+    work.start_child_nowait(Child("slow", diary.forever("slow"), Restart.TRANSIENT))  # the name is free
+    async with trio.open_nursery() as nursery:
+        await nursery.start(work.run)
+        work.stop()
+    assert diary.lines == ["+slow", "-slow"]
+
+
+async def _stop_after(supervisor: Supervisor, seconds: float) -> None:
+    await trio.sleep(seconds)
+    supervisor.stop()
+
+
 async def test_a_child_that_has_ended_leaves_no_trace(autojump_clock: MockClock) -> None:
     work = Supervisor("work", [], RULES)
     async with trio.open_nursery() as nursery:
