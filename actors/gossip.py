@@ -195,13 +195,13 @@ class GossipActor:
             await self._step(delivery.AcknowledgementReceived(envelope.sender, body.messages))
             return
         identity = message_id(envelope)
+        if joined.acknowledge and identity not in self._delivery.seen:
+            # On disk before the timer may acknowledge it: a kill must not lose what the sender forgets.
+            kept = encode(MailRecord(envelope.sender, envelope.kind, plain or b""))
+            await self._ports.store.write(Record("mail", job + identity, kept))
         arrived = delivery.MessageArrived(identity, job, joined.acknowledge, self._ports.time_s())
         self._delivery, effects = delivery.step(self._delivery, arrived)
         if effects:
-            if joined.acknowledge:
-                # On disk before the acknowledgement leaves: a kill must not lose what the sender forgets.
-                kept = encode(MailRecord(envelope.sender, envelope.kind, plain or b""))
-                await self._ports.store.write(Record("mail", job + identity, kept))
             await joined.mail.send(JobMail(envelope.sender, identity, body))
         self._wake()
 

@@ -1,6 +1,6 @@
 """`skynet-sim SCENARIO --nodes N --seed S`: run a scenario in virtual time and say what came of it.
 
-Exit status: 0 the job ended, the books balance and nobody voted twice; 1 otherwise; 2 the command line was not understood.
+Exit status: 0 the job ended, the books balance, nobody voted twice; 1 otherwise; 2 the command line was not understood.
 """
 
 from __future__ import annotations
