@@ -54,8 +54,8 @@ class Exchange:
                 return encode(await self._blobs(contents))
             case rules.GetPart(content, offset):
                 return encode(await self._part(content, offset))
-            case rules.Put(blob):
-                return encode(await self._keep(peer, blob))
+            case rules.Put(blobs):
+                return encode(await self._keep(peer, blobs))
             case rules.GetSealed(job, content):
                 owned = await self._ports.store.read("owned", job + content) is not None
                 blob_ = await self._ports.store.blob(content) if owned else None
@@ -87,14 +87,16 @@ class Exchange:
             return rules.Part(0, b"")
         return rules.Part(len(blob), blob[offset : offset + rules.PART_BYTES])
 
-    async def _keep(self, peer: PeerId, blob: bytes) -> rules.Kept:
+    async def _keep(self, peer: PeerId, blobs: tuple[bytes, ...]) -> rules.Kept:
         if not self._accept_puts:
-            return rules.Kept("this node hosts no jobs: set work.host = true, or submit to another peer")
-        used = self._put_bytes.get(peer, 0) + len(blob)
-        if len(blob) > rules.MAX_PUT_BYTES or used > PUT_QUOTA_BYTES:
+            return rules.Kept("this node hosts no jobs: set work.hosted = true, or submit to another peer")
+        size = sum(map(len, blobs))
+        used = self._put_bytes.get(peer, 0) + size
+        if size > rules.MAX_PUT_BYTES or used > PUT_QUOTA_BYTES:
             return rules.Kept(f"over this peer's quota of {PUT_QUOTA_BYTES} bytes")
         self._put_bytes[peer] = used
-        await self._ports.store.put_blob(blob, public=True)
+        for blob in blobs:
+            await self._ports.store.put_blob(blob, public=True, durable=False)
         return rules.Kept("")
 
     def _seal(self, job: JobId, name: bytes, data: bytes | None) -> rules.Sealed:
@@ -141,7 +143,7 @@ class Exchange:
                 return data
 
     async def _keep_if(self, content: ContentId, blob: bytes) -> bool:
-        kept = await self._ports.store.put_blob(blob, public=True)
+        kept = await self._ports.store.put_blob(blob, public=True, durable=False)
         if kept != content:
             log.warning("a peer sent bytes that don't hash to their name", content=content.hex()[:12])
         return kept == content
@@ -178,10 +180,13 @@ class Exchange:
             return None
         return self._ports.vault.open(job, reply.data, context=rules.sealed_context(job, name))
 
-    async def put(self, peer: PeerId, blob: bytes) -> str:
-        """Give a peer a public blob; return why it refused, or the empty string."""
-        reply = await self._ask(peer, rules.Put(blob), rules.Kept)
-        return "no answer" if reply is None else reply.refused
+    async def put(self, peer: PeerId, blobs: Iterable[bytes]) -> str:
+        """Give a peer public blobs, many a request; return why it refused, or the empty string."""
+        for batch in _batches(blobs):
+            reply = await self._ask(peer, rules.Put(batch), rules.Kept)
+            if reply is None or reply.refused:
+                return "no answer" if reply is None else reply.refused
+        return ""
 
     async def ask_result(self, peer: PeerId, job: JobId) -> bytes:
         reply = await self._ask(peer, rules.GetResult(job), rules.Sealed)
@@ -204,3 +209,17 @@ class Exchange:
             return None
         reply = decode(kind, answer, limit_bytes=rules.MAX_REPLY_BYTES)
         return None if isinstance(reply, Reject) else reply
+
+
+def _batches(blobs: Iterable[bytes]) -> Iterable[tuple[bytes, ...]]:
+    """Cut into requests that a peer takes: by bytes, and by number."""
+    batch: list[bytes] = []
+    size = 0
+    for blob in blobs:
+        if batch and (size + len(blob) > rules.MAX_PUT_BYTES or len(batch) == rules.MAX_GET):
+            yield tuple(batch)
+            batch, size = [], 0
+        batch.append(blob)
+        size += len(blob)
+    if batch:
+        yield tuple(batch)

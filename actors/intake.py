@@ -113,7 +113,7 @@ class Intake:
         for page in pages:
             sealed = await self._ports.store.blob(page.sealed) or b""
             plain = self._ports.vault.open(part.job, sealed, context=PAGE_CONTEXT)
-            if plain is None or await self._ports.store.put_blob(plain, public=False) != page.opened:
+            if plain is None or await self._ports.store.put_blob(plain, public=False, durable=False) != page.opened:
                 return self._unfit(part, Action.OPEN, "a page does not open to what the dataset names")
         refused = await self._ports.prover.check_pages(part.job, dataset.challenge)
         if refused is not None:

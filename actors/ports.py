@@ -221,8 +221,12 @@ class Store(Protocol):
     async def scan(self, kind: str, prefix: bytes = b"") -> Sequence[tuple[bytes, bytes]]:
         """(key, value) ordered by key."""
 
-    async def put_blob(self, data: bytes, *, public: bool) -> ContentId:
-        """Public blobs are served to any peer that asks; private ones never leave."""
+    async def put_blob(self, data: bytes, *, public: bool, durable: bool = True) -> ContentId:
+        """Public blobs are served to any peer that asks; private ones never leave.
+
+        A blob that can be had again (a page, a package) need not be durable: it survives a kill, and after a
+        power cut it is missing rather than wrong.
+        """
 
     async def blob(self, content: ContentId) -> bytes | None: ...
     async def is_public(self, content: ContentId) -> bool:

@@ -108,14 +108,14 @@ class Blobs:
 
     # -- Writing
 
-    def put(self, data: bytes, *, public: bool) -> ContentId:
+    def put(self, data: bytes, *, public: bool, durable: bool = True) -> ContentId:
         """Store and return the name. What is public stays public. Raises StoreFull."""
         content = content_id(data)
         if self._publish_if_here(content, public):
             return content
         self._reserve(len(data))
         try:
-            self._write(content, data, public)
+            self._write(content, data, public, durable)
         except OSError as error:
             self._release(len(data))
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -165,21 +165,23 @@ class Blobs:
         with self._lock:
             self._size_bytes -= size_bytes
 
-    def _write(self, content: ContentId, data: bytes, public: bool) -> None:
+    def _write(self, content: ContentId, data: bytes, public: bool, durable: bool) -> None:
         final = self._path(content, public)
         descriptor, part = tempfile.mkstemp(dir=self._folder / "incoming")  # mode 0600
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(descriptor)
+                if durable:
+                    os.fsync(descriptor)
             _make_shard(final.parent)
             os.rename(part, final)
         except BaseException:
             with suppress(OSError):
                 os.unlink(part)
             raise
-        sync_folder(final.parent)
+        if durable:
+            sync_folder(final.parent)
 
     def _path(self, content: ContentId, public: bool) -> Path:
         name = content.hex()

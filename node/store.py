@@ -107,8 +107,9 @@ class DiskStore:
 
     # -- Blobs
 
-    async def put_blob(self, data: bytes, *, public: bool) -> ContentId:
-        return await self._in_thread(self._blob_threads, partial(self._blobs.put, data, public=public))
+    async def put_blob(self, data: bytes, *, public: bool, durable: bool = True) -> ContentId:
+        put = partial(self._blobs.put, data, public=public, durable=durable)
+        return await self._in_thread(self._blob_threads, put)
 
     async def blob(self, content: ContentId) -> bytes | None:
         return await self._in_thread(self._blob_threads, partial(self._blobs.read, content))

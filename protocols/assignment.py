@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import gcd
 
 from protocols.ids import Digest, RoundNumber, Seat
-from protocols.keccak import keccak256
+from protocols.keccak import keccak256, keccak256_many
 
 
 def pages_of_round(
@@ -25,7 +25,8 @@ def pages_of_round(
     if owned == 0:
         raise ValueError(f"{pages} pages can't be shared by {workers} workers")
     slope, offset = _permutation(seed, pages)
-    drawn = (_draw(seed, b"step", seat, number, t) % owned for t in range(steps))
+    digests = keccak256_many([_words(seed, b"step", seat, number, t) for t in range(steps)])
+    drawn = (int.from_bytes(digest, "big") % owned for digest in digests)
     return tuple((slope * (seat + workers * k) + offset) % pages for k in drawn)
 
 
@@ -37,5 +38,8 @@ def _permutation(seed: Digest, pages: int) -> tuple[int, int]:
 
 
 def _draw(seed: Digest, *parts: bytes | int) -> int:
-    words = b"".join(p.to_bytes(32, "big") if isinstance(p, int) else p.ljust(32, b"\0") for p in parts)
-    return int.from_bytes(keccak256(seed + words), "big")
+    return int.from_bytes(keccak256(_words(seed, *parts)), "big")
+
+
+def _words(seed: Digest, *parts: bytes | int) -> bytes:
+    return seed + b"".join(p.to_bytes(32, "big") if isinstance(p, int) else p.ljust(32, b"\0") for p in parts)

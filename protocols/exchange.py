@@ -42,9 +42,9 @@ class GetPart:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Keep this blob for a job that is about to be posted."""
+    """Keep these blobs for a job that is about to be posted: MAX_PUT_BYTES of them together."""
 
-    data: bytes
+    blobs: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)

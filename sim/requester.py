@@ -170,9 +170,8 @@ class Requester:
         job = compute_job_id(wallet.chain_id, wallet.jobs_address, wallet.wallet, nonce)
         vault.make_job_key(job)
         packed = pack_digits(self._seed, lambda page: vault.seal(job, page, context=PAGE_CONTEXT))
-        for blob in packed.blobs.values():
-            if refused := await process.house.exchange.put(self._gateway.peer, blob):
-                raise Refusal(f"{self._gateway.name}: {refused}")
+        if refused := await process.house.exchange.put(self._gateway.peer, packed.blobs.values()):
+            raise Refusal(f"{self._gateway.name}: {refused}")
         await self._send(RegisterKey(packed.words))
         await self._send(Post(_compose_terms(self._order, packed, vault.encryption_key), nonce))
         return job, packed

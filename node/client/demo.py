@@ -154,8 +154,9 @@ async def _open_world(
                 make_node(options.folder / f"node{i}", info, {"p2p.bootstrap": addresses[0]}) for i in range(1, NODES)
             ]
             await fund(info, [node.wallet for node in others])
-            for node in others:
-                await _start(stack, node)
+            processes = [await stack.enter_async_context(open_node(node)) for node in others]
+            for node, process in zip(others, processes, strict=True):
+                await wait_listening(node, process)
             timeline.mark("nodes")
 
         async with trio.open_nursery() as nursery:

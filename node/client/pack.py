@@ -89,7 +89,7 @@ class Packer:
         model, data = read_model_draft(scratch), read_data_draft(scratch)
         for content in (*model.blobs, *data.train, *data.challenge):
             blob = await trio.Path(blob_path(scratch, content)).read_bytes()
-            await self._store.put_blob(blob, public=content in model.blobs)
+            await self._store.put_blob(blob, public=content in model.blobs, durable=False)
         await self._report(Stage("building the circuit's keys"))
         built: Built = _unless_refused(await self._prover.build_circuit(model.onnx, srs[0]), "circuit")
         await self._report(Stage("committing to the held-out pages"))
@@ -107,7 +107,7 @@ class Packer:
         for page in (*packed.data.train, *packed.data.challenge):
             plain = await self._store.blob(page) or b""
             secret = self._vault.seal(job, plain, context=PAGE_CONTEXT)
-            sealed[page] = await self._store.put_blob(secret, public=True)
+            sealed[page] = await self._store.put_blob(secret, public=True, durable=False)
         pairs = dict(zip(packed.data.challenge, packed.commitments, strict=True))
         dataset = finalise_dataset(packed.data, sealed, pairs)
         data_id = await self._store.put_blob(encode_dataset(dataset), public=True)

@@ -139,11 +139,10 @@ class Session:
 
     async def _upload(self, gateway: PeerId, sealed: Sealed) -> None:
         await self._report(Stage(f"uploading {len(sealed.blobs)} blobs to the peer"))
-        for content in sealed.blobs:
-            blob = await self._house.ports.store.blob(content) or b""
-            refused = await self.exchange.put(gateway, blob)
-            if refused:
-                raise PeerUnreachable(f"peer {gateway}", f"does not take the job's data: {refused}", "try another peer")
+        blobs = [await self._house.ports.store.blob(content) or b"" for content in sealed.blobs]
+        refused = await self.exchange.put(gateway, blobs)
+        if refused:
+            raise PeerUnreachable(f"peer {gateway}", f"does not take the job's data: {refused}", "try another peer")
 
     async def send(self, call: Call) -> Mined:
         """Send a call of the requester's. Raises CallReverted or ChainError."""

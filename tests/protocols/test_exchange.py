@@ -79,7 +79,7 @@ def test_the_order_of_requests_is_fixed() -> None:
 
 
 def test_the_largest_put_fits_a_request() -> None:
-    request = Put(bytes(MAX_PUT_BYTES))
+    request = Put((bytes(MAX_PUT_BYTES),))
     assert len(encode_request(request)) <= MAX_REQUEST_BYTES
     assert decode_request(encode_request(request)) == request
 
