@@ -22,7 +22,18 @@ from actors.intake import Intake
 from actors.mail import CallWanted, EventLog, FollowJob, GossipMail, HoldersHeard, JobContext, SendToLobby, WatcherMail
 from actors.ports import Head, Inbox, Mined, Outbox, Outcome, Ports, Reverted, Unreachable
 from protocols import seat
-from protocols.chain import Apply, Call, ChainEvent, JobPosted, Ready, Release, Terms, Withdraw, WorkerRegistered
+from protocols.chain import (
+    Apply,
+    Assigned,
+    Call,
+    ChainEvent,
+    JobPosted,
+    Ready,
+    Release,
+    Terms,
+    Withdraw,
+    WorkerRegistered,
+)
 from protocols.ids import JobId, Wei
 from protocols.message import JobAnnounced
 
@@ -133,7 +144,17 @@ class ChainWatcherActor:
             index = self._heard.get(event.job, 0)
             self._logs[event.job].put(index, event)
             self._heard[event.job] = index + 1
+            if isinstance(event, Assigned):
+                self._nursery.start_soon(self._follow_members, event)
             await self._step(event.job, seat.OnChain(event))
+
+    async def _follow_members(self, event: Assigned) -> None:
+        keys: list[bytes] = []
+        for worker in event.workers:
+            while not isinstance(registered := await self._ports.chain.worker_keys(worker), tuple):
+                await trio.sleep(self._plan.poll_s)
+            keys.append(registered[0])
+        await self._plan.to_gossip.send(FollowJob(event.job, frozenset(keys)))
 
     def _suits(self, terms: Terms) -> bool:
         """Whether the operator would work for this pay and lock this stake."""

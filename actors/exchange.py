@@ -65,7 +65,7 @@ class Exchange:
                 return encode(self._seal(job, rules.set_name(number), entries))
             case rules.GetResult(job):
                 found = await self._ports.store.scan("result", job)
-                return encode(rules.Sealed(found[0][1] if found else b""))
+                return encode(rules.Results(tuple(value for _, value in found)))
             case rules.GetPeers(limit):
                 return encode(rules.Addresses(self.known_addresses[: min(max(limit, 0), MAX_PEERS_ANSWERED)]))
 
@@ -188,9 +188,9 @@ class Exchange:
                 return "no answer" if reply is None else reply.refused
         return ""
 
-    async def ask_result(self, peer: PeerId, job: JobId) -> bytes:
-        reply = await self._ask(peer, rules.GetResult(job), rules.Sealed)
-        return reply.data if reply else b""
+    async def ask_results(self, peer: PeerId, job: JobId) -> tuple[bytes, ...]:
+        reply = await self._ask(peer, rules.GetResult(job), rules.Results)
+        return reply.envelopes if reply else ()
 
     async def ask_peers(self, peer: PeerId) -> tuple[str, ...]:
         reply = await self._ask(peer, rules.GetPeers(MAX_PEERS_ANSWERED), rules.Addresses)

@@ -64,7 +64,7 @@ class GossipPlan:
     to_discovery: Outbox[AddressesKnown]
     joined: dict[JobId, JoinJob] = field(default_factory=dict)
     """Owned by the wiring, so that memberships survive a restart."""
-    followed: set[JobId] = field(default_factory=set)
+    followed: dict[JobId, frozenset[bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class GossipActor:
 
     async def run(self, started: Callable[[], None]) -> None:
         await self._restore()
-        topics = {self._lobby_topic(), *(self._job_topic(j) for j in self._plan.followed | set(self._joined))}
+        topics = {self._lobby_topic(), *(self._job_topic(j) for j in set(self._plan.followed) | set(self._joined))}
         for topic in sorted(topics):
             await self._ports.network.subscribe(topic, self._validate)
         async with trio.open_nursery() as nursery:
@@ -112,8 +112,8 @@ class GossipActor:
                 await self._publish(self._lobby_topic(), NAMES[type(body)], self._envelope(b"", body))
             case SendToJob():
                 await self._send(mail)
-            case FollowJob(job):
-                self._plan.followed.add(job)
+            case FollowJob(job, members):
+                self._plan.followed[job] = members
                 await self._ports.network.subscribe(self._job_topic(job), self._validate)
             case JoinJob(job):
                 self._joined[job] = mail
@@ -163,21 +163,21 @@ class GossipActor:
         if not envelope.job or envelope.kind not in SEALED:
             body = decode_body(envelope.kind, envelope.body)
             if not isinstance(body, Reject):
-                await self._hear_open(body, item)
+                await self._hear_open(envelope, body, item)
             return
         await self._hear_sealed(envelope)
 
-    async def _hear_open(self, body: Body, item: Gossip) -> None:
+    async def _hear_open(self, envelope: Envelope, body: Body, item: Gossip) -> None:
         match body:
             case Hello(addresses):
                 await self._plan.to_discovery.send(AddressesKnown(addresses))
             case JobAnnounced(job, holders):
                 await self._plan.to_discovery.send(AddressesKnown(holders))
                 await self._plan.to_watcher.send(HoldersHeard(job, holders))
-            case ResultSealed(job):
-                payload = waku.decode_message(item.data)
-                if not isinstance(payload, Reject):
-                    await self._ports.store.write(Record("result", job + body.sealed, payload.payload))
+            case ResultSealed(job) if job == envelope.job and envelope.sender in self._plan.followed.get(job, ()):
+                message = waku.decode_message(item.data)
+                if not isinstance(message, Reject):  # one a member: a stranger can neither fill the disk nor hide it
+                    await self._ports.store.write(Record("result", job + envelope.sender, message.payload))
             case _:
                 pass
 

@@ -98,9 +98,11 @@ class SendToJob:
 
 @dataclass(frozen=True, slots=True)
 class FollowJob:
-    """Relay a job's shard and remember its result."""
+    """Relay a job's shard and remember the results that its members announce."""
 
     job: JobId
+    members: frozenset[bytes] = frozenset()
+    """Node keys of the seated, once they are known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class GetSet:
 
 @dataclass(frozen=True, slots=True)
 class GetResult:
-    """The `ResultSealed` that a node has heard of for a job."""
+    """What a job's members announced as `ResultSealed`, as far as a node has heard it."""
 
     job: JobId
 
@@ -107,9 +107,16 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """For `GetSealed`, `GetSet` and `GetResult` (whose data is the signed envelope); empty: not held."""
+    """For `GetSealed` and `GetSet`; empty: not held."""
 
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """For `GetResult`: signed envelopes."""
+
+    envelopes: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,7 +242,8 @@ class Requester:
     async def _find_results(self, job: JobId) -> list[ResultSealed]:
         """Return where the result is said to be: each place once."""
         house = self._process.house
-        found = [self._read_result(await house.exchange.ask_result(p, job)) for p in house.link.connected()]
+        wires = [wire for p in house.link.connected() for wire in await house.exchange.ask_results(p, job)]
+        found = [self._read_result(wire) for wire in wires]
         return list({result.sealed: result for result in found if result is not None}.values())
 
     async def _meet_everybody(self) -> None:

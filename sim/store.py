@@ -52,7 +52,7 @@ class SimStore:
         table = self._disk.records.get(kind, {})
         return sorted((key, value) for key, value in table.items() if key.startswith(prefix))
 
-    async def put_blob(self, data: bytes, *, public: bool) -> ContentId:
+    async def put_blob(self, data: bytes, *, public: bool, durable: bool = True) -> ContentId:
         content = ContentId(blake3(data).digest())
         if content not in self._disk.blobs or (public and content not in self._disk.public):
             await self._life.spend(WRITE_S)

@@ -19,7 +19,7 @@ from node.client.progress import Happened, PeersSeen, Posted, Progress, RoundSee
 from node.client.session import Model, Session, write_safetensors
 from node.config import load_config
 from node.errors import JobFailed
-from node.localnet import LocalNode, fund, make_node, open_devchain, open_node, wait_listening
+from node.localnet import fund, make_node, open_devchain, open_node, wait_listening
 from node.program import open_session
 from protocols.chain import (
     Assigned,
@@ -112,7 +112,7 @@ def _spec(options: DemoOptions) -> JobSpec:
     terms = TermsSpec(
         workers=NODES - 1,
         rounds=options.rounds,
-        join_window_s=25,
+        join_window_s=18,
         ready_window_s=60,
         round_timeout_s=60,
         proof_window_s=180,
@@ -138,6 +138,8 @@ async def _open_world(
         me = make_node(options.folder / "requester", info, {"work.offered": False, "work.hosted": False})
         first = make_node(options.folder / "node0", info, {})
         await fund(info, [me.wallet, first.wallet])
+        await report(Stage(f"starting {NODES} nodes"))
+        gateway_process = await stack.enter_async_context(open_node(first))
         config = load_config(me.config)
         session = await stack.enter_async_context(open_session(config, me.config, report))
         packed: list[Packed] = []
@@ -148,8 +150,7 @@ async def _open_world(
             timeline.mark("packed")
 
         async def start_nodes() -> None:
-            await report(Stage(f"starting {NODES} nodes"))
-            addresses.append(await _start(stack, first))
+            addresses.append(await wait_listening(first, gateway_process))
             others = [
                 make_node(options.folder / f"node{i}", info, {"p2p.bootstrap": addresses[0]}) for i in range(1, NODES)
             ]
@@ -166,11 +167,6 @@ async def _open_world(
         await report(PeersSeen(NODES))
         yield session, gateway, packed[0]
         await report(Stage("stopping the nodes"))
-
-
-async def _start(stack: AsyncExitStack, node: LocalNode) -> tuple[str, ...]:
-    process = await stack.enter_async_context(open_node(node))
-    return await wait_listening(node, process)
 
 
 # -- The job -------------------------------------------------------------------

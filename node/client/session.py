@@ -46,7 +46,7 @@ from protocols.chain import (
 )
 from protocols.evidence import compute_job_id
 from protocols.ids import Address, ContentId, JobId, PeerId
-from protocols.message import ResultSealed, RoundReported, decode_body, open_envelope
+from protocols.message import Envelope, ResultSealed, RoundReported, decode_body, open_envelope
 from protocols.package import Package, decode_dataset, decode_package
 from protocols.record import decode, encode
 from protocols.verdict import Ignore, Reject
@@ -304,17 +304,14 @@ class Session:
         )
 
     async def _result_from(self, peer: PeerId, job: JobId, state: ContentId) -> bytes | None:
-        envelope = open_envelope(
-            await self.exchange.ask_result(peer, job), now_s=0.0, verify=self._vault.verify, fresh=False
-        )
-        if isinstance(envelope, Ignore | Reject):
-            return None
-        body = decode_body(envelope.kind, envelope.body)
-        if not isinstance(body, ResultSealed) or body.job != job or body.state != state:
-            return None
-        if await self.exchange.fetch_blobs((body.sealed,), (peer, *self._house.link.connected())):
-            return None
-        return await self._house.ports.store.blob(body.sealed)
+        for wire in await self.exchange.ask_results(peer, job):
+            envelope = open_envelope(wire, now_s=0.0, verify=self._vault.verify, fresh=False)
+            body = Reject("no envelope") if isinstance(envelope, Ignore | Reject) else _result_in(envelope)
+            if isinstance(body, Reject) or body.job != job or body.state != state:
+                continue
+            if not await self.exchange.fetch_blobs((body.sealed,), (peer, *self._house.link.connected())):
+                return await self._house.ports.store.blob(body.sealed)
+        return None
 
     async def _dial_more(self, peers: tuple[PeerId, ...]) -> None:
         for peer in peers:
@@ -335,6 +332,11 @@ class Session:
 
 
 _RETRY = "try again, or submit the job anew"
+
+
+def _result_in(envelope: Envelope) -> ResultSealed | Reject:
+    body = decode_body(envelope.kind, envelope.body)
+    return body if isinstance(body, ResultSealed) else Reject("not a result")
 
 
 async def _watch_mail(mail: ShedOldest[JobMail], send: trio.MemorySendChannel[Progress]) -> None:

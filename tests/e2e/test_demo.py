@@ -17,7 +17,7 @@ from node.store import DiskStore, open_store
 from protocols.ids import Commitment, ContentId, JobId
 from protocols.package import Dataset, decode_dataset, decode_package
 from protocols.record import decode
-from tests.e2e.conftest import Demo, run_demo
+from demo_run import Demo, run_demo
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 NODES = ("node0", "node1", "node2", "node3")
