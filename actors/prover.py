@@ -17,13 +17,13 @@ import trio
 
 from actors.exchange import Exchange
 from actors.mail import CallWanted, JobContext, SetRecord, WatcherMail, round_key
-from actors.ports import Keys, Outbox, Ports, Proof, Refused, Unreachable
+from actors.ports import Keys, Outbox, Ports, Proof, Record, Refused, Unreachable
 from actors.trainer import read_receipt
 from protocols.chain import Entry, Evidence, ProofAccepted, ProvingStarted, RoundCommitted, SubmitProof
 from protocols.draw import Sample, compute_challenge_seed, draw_sample
 from protocols.evidence import build_evidence, set_root
 from protocols.ids import Digest, RoundNumber
-from protocols.record import decode
+from protocols.record import decode, encode
 
 log = structlog.get_logger("skynet.actors.prover")
 
@@ -59,11 +59,15 @@ class ProverActor:
 
     async def run(self, started: Callable[[], None]) -> None:
         started()
+        me = self._context.committee.me
         async with trio.open_nursery() as nursery:
             async for event in self._context.log.follow():
                 match event:
                     case RoundCommitted():
                         self._progress.committed.append(event)
+                        if event.participants >> me & 1:
+                            # At once: when the proof is due, those who have the set may be out of reach.
+                            nursery.start_soon(self._entries, event.round)
                     case ProofAccepted(_, worker, sample) if worker == self._context.me:
                         self._progress.accepted.add(sample)
                         self._progress.changed.set()
@@ -91,7 +95,8 @@ class ProverActor:
         if isinstance(keys, Refused):
             raise ProvingFailed(keys.reason)
         for k in range(context.terms.samples):
-            await self._prove_sample(k, draw_sample(seed, k, mine, context.terms.pages), keys)
+            if k not in self._progress.accepted:  # in an earlier life
+                await self._prove_sample(k, draw_sample(seed, k, mine, context.terms.pages), keys)
 
     async def _randomness(self, number: int) -> Digest:
         while True:
@@ -127,15 +132,17 @@ class ProverActor:
                 await changed.wait()
 
     async def _entries(self, number: RoundNumber) -> tuple[Entry, ...]:
-        """Return the certified set, from the Store or, for a laggard, from peers."""
+        """Return the certified set, from the Store or, for a laggard, from peers; then it is in the Store."""
+        context, key = self._context, round_key(self._context.job, number)
         wanted = next(c.set_root for c in self._progress.committed if c.round == number)
-        while True:
-            value = await self._ports.store.read("set", round_key(self._context.job, number))
-            kept = None if value is None else decode(SetRecord, value, limit_bytes=1 << 20)
+        value = await self._ports.store.read("set", key)
+        kept = None if value is None else decode(SetRecord, value, limit_bytes=1 << 20)
+        if isinstance(kept, SetRecord) and set_root(context.job, number, kept.entries) == wanted:
+            return kept.entries
+        while True:  # the chain may also have taken another set than the one that we saw certified
             peers = self._ports.network.connected()
-            found = [kept.entries] if isinstance(kept, SetRecord) else []
-            found += await self._exchange.fetch_set(self._context.job, number, peers) if not found else []
-            for entries in found:
-                if set_root(self._context.job, number, entries) == wanted:
+            for entries in await self._exchange.fetch_set(context.job, number, peers):
+                if set_root(context.job, number, entries) == wanted:
+                    await self._ports.store.write(Record("set", key, encode(SetRecord(entries))))
                     return entries
             await trio.sleep(POLL_S)

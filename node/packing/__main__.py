@@ -53,7 +53,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         command.add_argument("--out", type=Path, required=True)
         command.add_argument("--batch", type=_within(1, MAX_BATCH), default=4, help="rows of a page")
         command.add_argument("--seed", type=_within(0, 2**32 - 1), default=1)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.pack is _pack_model and options.model != DIGITS and None in (options.x_shape, options.y_shape):
+        parser.error("a model of your own needs --x-shape and --y-shape")
+    return options
 
 
 def _pack_model(options: argparse.Namespace) -> None:
@@ -67,8 +70,6 @@ def _pack_model(options: argparse.Namespace) -> None:
         source, x_shape, y_shape = DigitsModel, X_SHAPE, Y_SHAPE
     else:
         source, x_shape, y_shape = find_model(options.model), options.x_shape, options.y_shape
-    if x_shape is None or y_shape is None:
-        raise SystemExit("error: a model of your own needs --x-shape and --y-shape")
     name = options.name or options.model.rpartition(":")[2]
     subject = Subject(name, options.license, flatten_model(source, x_shape, options.seed), x_shape, y_shape)
     recipe = Recipe(

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))  # `demo_run`: importlib mode leaves folders of tests out
 
-from demo_run import Demo, run_demo  # noqa: E402
+from demo_run import Demo, run_demo
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trio
+from demo_run import Demo, run_demo
 
 from actors.mail import ReceiptRecord
 from node.adapters.prover import ChildProver, Settings
@@ -17,7 +18,6 @@ from node.store import DiskStore, open_store
 from protocols.ids import Commitment, ContentId, JobId
 from protocols.package import Dataset, decode_dataset, decode_package
 from protocols.record import decode
-from demo_run import Demo, run_demo
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 NODES = ("node0", "node1", "node2", "node3")
@@ -128,5 +128,3 @@ def test_permuted_labels_fail_the_demo(tmp_path: Path, cache: Path) -> None:
     assert demo.status != 0
     assert demo.summary["accuracy"] < 0.3, demo.summary
     assert "not a success" in demo.errors
-
-

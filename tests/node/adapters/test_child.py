@@ -39,7 +39,7 @@ def is_alive(pid: int) -> bool:
 
 async def eventually(condition: Callable[[], bool]) -> None:
     with trio.fail_after(5):
-        while not condition():  # noqa: ASYNC110 - another process gives no event
+        while not condition():
             await trio.sleep(0.02)
 
 

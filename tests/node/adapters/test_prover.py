@@ -361,7 +361,7 @@ async def test_a_kill_while_keys_are_built_leaves_a_usable_cache(shared: Path, t
                     if pid := child_pid(tmp_path / "own"):
                         killed.append(pid)
                         os.kill(pid, signal.SIGKILL)
-                        while part.exists() and child_pid(tmp_path / "own") == pid:  # noqa: ASYNC110
+                        while part.exists() and child_pid(tmp_path / "own") == pid:
                             await trio.sleep(0.001)
                 await trio.sleep(0.001)
 

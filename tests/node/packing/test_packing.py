@@ -192,6 +192,15 @@ def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "nowhere.py:Net: there is no such file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "options", [["--model", "mine.py:Net"], ["--learning-rate", "-1"], ["--batch", "0"], ["--x-shape", "8,no"]]
+)
+def test_a_wrong_command_line_is_usage(options: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["model", *options, "--out", str(tmp_path)])
+    assert raised.value.code == ExitCode.USAGE
+
+
 @pytest.mark.slow
 def test_what_the_table_lacks_goes_through_jax2onnx(tmp_path: Path) -> None:
     (tmp_path / "cnn.py").write_text(

@@ -147,7 +147,7 @@ class World:
     @staticmethod
     async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
         with trio.fail_after(timeout_s):
-            while not condition():  # noqa: ASYNC110  the condition is anything
+            while not condition():
                 await trio.sleep(0.005)
 
     @staticmethod
