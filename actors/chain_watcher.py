@@ -151,8 +151,10 @@ class ChainWatcherActor:
     async def _follow_members(self, event: Assigned) -> None:
         keys: list[bytes] = []
         for worker in event.workers:
-            while not isinstance(registered := await self._ports.chain.worker_keys(worker), tuple):
+            registered = await self._ports.chain.worker_keys(worker)
+            while not isinstance(registered, tuple):
                 await trio.sleep(self._plan.poll_s)
+                registered = await self._ports.chain.worker_keys(worker)
             keys.append(registered[0])
         await self._plan.to_gossip.send(FollowJob(event.job, frozenset(keys)))
 

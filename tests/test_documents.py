@@ -26,7 +26,7 @@ def test_the_readme_s_job_file_is_read(tmp_path: Path) -> None:
     assert tomllib.loads(text[1])["terms"]["workers"] == 3
     path = tmp_path / "job.toml"
     path.write_text(text[1])
-    assert load_jobspec(path).terms.steps == 480
+    assert load_jobspec(path).terms.steps == 600
 
 
 @pytest.mark.parametrize("program", ["node.cli.main", "node.cli.node", "sim.cli"])

@@ -37,7 +37,6 @@ from protocols.ids import Address, JobId, PeerId
 
 NODES = 4
 TARGET_ACCURACY = 0.93
-MAX_LOSS = 0.8  # of a page: answering the mean of all labels has 0.9, trained weights 0.1 to 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,6 @@ def _spec(options: DemoOptions) -> JobSpec:
         ready_window_s=60,
         round_timeout_s=60,
         proof_window_s=180,
-        max_loss=MAX_LOSS,
     )
     return JobSpec(
         ModelSpec(), DataSpec(challenge_pages=90, permute_labels=options.permute_labels), terms, options.seed

@@ -20,7 +20,7 @@ WEI_PER_ETHER = 10**18
 class ModelSpec:
     builtin: str = "digits-mlp"
     """A model that ships with SkyNet."""
-    learning_rate: float = 0.003
+    learning_rate: float = 0.005
     """Of the inner optimizer, Adam."""
 
 
@@ -37,7 +37,7 @@ class DataSpec:
 class TermsSpec:
     workers: int = 3
     rounds: int = 8
-    steps: int = 480
+    steps: int = 600
     """Inner steps a round, each on one page."""
     samples: int = 1
     budget_ether: str = "0.24"

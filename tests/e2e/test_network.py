@@ -9,6 +9,8 @@ import json
 import os
 import random
 import shutil
+import signal
+import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -43,35 +45,41 @@ pytestmark = [
 @asynccontextmanager
 async def open_anvil(folder: Path) -> AsyncIterator[ChainInfo]:
     folder.mkdir()
+    port = _free_port()
+    # A session of its own: npm's `anvil` is a wrapper, and both have to end.
     process = await trio.lowlevel.open_process(
-        [ANVIL, "--port", "0", "--quiet", "--config-out", str(folder / "anvil.json")],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        [ANVIL, "--port", str(port), "--quiet"], stdin=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        port = await _find_port(process.pid)
-        url = f"http://127.0.0.1:{port}"
         accounts = folder / "accounts.json"
         accounts.write_text(json.dumps({"accounts": [{"private_key": ANVIL_KEY}]}))
-        async with open_endpoint(url) as endpoint:
+        await _wait_open(port)
+        async with open_endpoint(f"http://127.0.0.1:{port}") as endpoint:
             deployed = await deploy(endpoint, LocalSigner(Secret(bytes.fromhex(ANVIL_KEY))), development=True)
-        yield ChainInfo(url, deployed.chain_id, deployed.jobs, str(accounts))
+        yield ChainInfo(f"http://127.0.0.1:{port}", deployed.chain_id, deployed.jobs, str(accounts))
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         with trio.CancelScope(shield=True):
             await process.wait()
 
 
-async def _find_port(pid: int) -> int:
-    """The port that our own child listens on."""
-    with trio.fail_after(20):
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def _wait_open(port: int) -> None:
+    with trio.fail_after(30):
         while True:
-            inodes = {os.readlink(p) for p in Path(f"/proc/{pid}/fd").iterdir()}
-            for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
-                    return int(fields[1].split(":")[1], 16)
-            await trio.sleep(0.1)
+            try:
+                stream = await trio.open_tcp_stream("127.0.0.1", port)
+            except OSError:
+                await trio.sleep(0.1)
+            else:
+                await stream.aclose()
+                return
 
 
 def _spec() -> JobSpec:
