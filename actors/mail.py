@@ -5,7 +5,6 @@ Every channel that carries these is made by the wiring, so queued mail survives 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import trio
@@ -38,13 +37,30 @@ class EventLog:
     def so_far(self) -> tuple[ChainEvent, ...]:
         return tuple(self._events)
 
-    async def follow(self, index: int = 0) -> AsyncIterator[ChainEvent]:
-        """Yield every event from `index` on, past and future."""
-        while True:
-            while index < len(self._events):
-                yield self._events[index]
-                index += 1
+    def follow(self, index: int = 0) -> Follower:
+        """Every event from `index` on, past and future."""
+        return Follower(self, index)
+
+    async def wait_for(self, index: int) -> ChainEvent:
+        while index >= len(self._events):
             await self._grown.wait()
+        return self._events[index]
+
+
+class Follower:
+    """An asynchronous iterator, and no generator: one that is let go of half-way leaves nothing to clean up."""
+
+    def __init__(self, log: EventLog, index: int) -> None:
+        self._log = log
+        self._index = index
+
+    def __aiter__(self) -> Follower:
+        return self
+
+    async def __anext__(self) -> ChainEvent:
+        event = await self._log.wait_for(self._index)
+        self._index += 1
+        return event
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ from protocols.verdict import Ignore, Reject
 
 POLL_S = 0.25
 CONNECT_S = 20.0
+CONNECT_TRIES = 4  # a node under attack may drop one of us with the strangers
 RESULT_S = 60.0  # for workers to seal the result and for the gateway to hear of it
 
 
@@ -110,14 +111,16 @@ class Session:
 
     async def connect(self, addresses: tuple[str, ...]) -> PeerId:
         """Dial the first gateway that answers. Raises PeerUnreachable."""
-        reasons = []
-        for address in addresses:
-            answer = await self._house.link.dial(address, timeout_s=CONNECT_S)
-            if not isinstance(answer, NoAnswer):
-                await self._report(PeersSeen(len(self._house.link.connected())))
-                return answer
-            reasons.append(f"{address} ({answer.reason})")
-        where = ", ".join(reasons) or "--peer"
+        reasons: dict[str, str] = {}
+        for _ in range(CONNECT_TRIES):
+            for address in addresses:
+                answer = await self._house.link.dial(address, timeout_s=CONNECT_S)
+                if not isinstance(answer, NoAnswer):
+                    await self._report(PeersSeen(len(self._house.link.connected())))
+                    return answer
+                reasons[address] = answer.reason
+            await trio.sleep(POLL_S)
+        where = ", ".join(f"{address} ({reason})" for address, reason in reasons.items()) or "--peer"
         raise PeerUnreachable(where, "no peer answers", "check the address and that its node runs")
 
     # -- Submitting

@@ -32,13 +32,14 @@ from protocols.ids import JobId
 
 ANVIL = os.environ.get("SKYNET_ANVIL") or shutil.which("anvil") or ""
 # Anvil's first development account, known to everybody.
+CLOCK = ("--block-time", "1", "--mixed-mining")  # without blocks its time stands still, and the beacon with it
 ANVIL_KEY = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.anvil,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not Path(ANVIL).exists(), reason="no anvil: `make tools` fetches it"),
+    pytest.mark.skipif(not ANVIL, reason="no anvil: `make tools` fetches it"),
 ]
 
 
@@ -48,7 +49,7 @@ async def open_anvil(folder: Path) -> AsyncIterator[ChainInfo]:
     port = _free_port()
     # A session of its own: npm's `anvil` is a wrapper, and both have to end.
     process = await trio.lowlevel.open_process(
-        [ANVIL, "--port", str(port), "--quiet"], stdin=subprocess.DEVNULL, start_new_session=True
+        [ANVIL, "--port", str(port), "--quiet", *CLOCK], stdin=subprocess.DEVNULL, start_new_session=True
     )
     try:
         accounts = folder / "accounts.json"

@@ -1,4 +1,4 @@
-"""The same seed is the same run, in any process; and the private names of trio that this rests on are where they were."""
+"""The same seed is the same run, in any process; and trio's private names that this rests on are where they were."""
 
 from __future__ import annotations
 

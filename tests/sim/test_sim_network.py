@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from actors.ports import Gossip, NoAnswer, PeerConnected, PeerEvent, PeerLost
 from node.supervision.mailbox import ShedOldest
@@ -17,8 +18,6 @@ from sim.determinism import draws
 from sim.life import Life
 from sim.network import Internet, SimHost, Weather, address_of, open_host
 from sim.trace import Trace
-
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 T = TypeVar("T")
 TOPIC = PubsubTopic("/waku/2/rs/1024/0")
@@ -73,7 +72,7 @@ async def open_three(weather: Weather | None = None) -> AsyncIterator[tuple[Inte
         nursery.cancel_scope.cancel()
 
 
-async def test_gossip_goes_on_over_neighbours_once() -> None:
+async def test_gossip_goes_on_over_neighbours_once(autojump_clock: MockClock) -> None:
     async with open_three() as (_, alice, bob, carol):
         assert await alice.host.publish(TOPIC, b"hello") == 1
         await trio.sleep(1.0)
@@ -83,7 +82,7 @@ async def test_gossip_goes_on_over_neighbours_once() -> None:
         assert alice.heard() == []
 
 
-async def test_what_a_validator_rejects_goes_no_further() -> None:
+async def test_what_a_validator_rejects_goes_no_further(autojump_clock: MockClock) -> None:
     async with open_three() as (_, alice, bob, carol):
         await bob.host.subscribe(TOPIC, lambda _peer, _data: Reject("no"))
         await alice.host.publish(TOPIC, b"hello")
@@ -91,7 +90,7 @@ async def test_what_a_validator_rejects_goes_no_further() -> None:
         assert bob.heard() == carol.heard() == []
 
 
-async def test_latency_and_bandwidth_take_their_time() -> None:
+async def test_latency_and_bandwidth_take_their_time(autojump_clock: MockClock) -> None:
     async with open_three(Weather(latency_s=0.5, jitter_s=0.0, upload_bytes_s=1000.0)) as (_, alice, bob, _carol):
         began_s = trio.current_time()
         await alice.host.publish(TOPIC, bytes(900))
@@ -103,7 +102,7 @@ async def test_latency_and_bandwidth_take_their_time() -> None:
             assert trio.current_time() - began_s == pytest.approx(2.5)
 
 
-async def test_a_lossy_host_loses_some_for_good() -> None:
+async def test_a_lossy_host_loses_some_for_good(autojump_clock: MockClock) -> None:
     async with open_three(Weather(jitter_s=0.0, loss=0.5)) as (_, alice, bob, _carol):
         for number in range(100):
             await alice.host.publish(TOPIC, b"%d" % number)
@@ -120,7 +119,7 @@ async def ask(end: End, peer: PeerId, payload: bytes, *, limit_bytes: int = 100)
     return await end.host.request(peer, ECHO, payload, limit_bytes=limit_bytes, timeout_s=5.0)
 
 
-async def test_a_request_is_answered_also_by_who_is_not_a_neighbour_yet() -> None:
+async def test_a_request_is_answered_also_by_who_is_not_a_neighbour_yet(autojump_clock: MockClock) -> None:
     async with open_three() as (_, alice, _bob, carol):
         carol.host.respond(ECHO, echo, limit_bytes=100)
         assert await ask(alice, carol.peer, b"hello") == b"hello"
@@ -130,7 +129,7 @@ async def test_a_request_is_answered_also_by_who_is_not_a_neighbour_yet() -> Non
         assert isinstance(await ask(alice, PeerId("nobody"), b"hello"), NoAnswer)
 
 
-async def test_a_cut_swallows_what_crosses_it_and_heals() -> None:
+async def test_a_cut_swallows_what_crosses_it_and_heals(autojump_clock: MockClock) -> None:
     async with open_three() as (internet, alice, bob, carol):
         bob.host.respond(ECHO, echo, limit_bytes=100)
         drain(alice.peers)
@@ -147,7 +146,7 @@ async def test_a_cut_swallows_what_crosses_it_and_heals() -> None:
         assert await ask(alice, bob.peer, b"hello") == b"hello"
 
 
-async def test_a_killed_host_is_gone_at_once_and_its_neighbours_know() -> None:
+async def test_a_killed_host_is_gone_at_once_and_its_neighbours_know(autojump_clock: MockClock) -> None:
     async with open_three() as (internet, alice, bob, carol):
         bob.host.respond(ECHO, echo, limit_bytes=100)
         assert drain(alice.peers) == [PeerConnected(bob.peer)]

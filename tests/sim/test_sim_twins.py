@@ -9,6 +9,7 @@ from itertools import count
 import numpy as np
 import pytest
 import trio
+from trio.testing import MockClock
 
 from actors.ports import Mined, Record, Reverted, Unreachable
 from protocols.chain import Apply, Register, RegisterKey, Withdraw, WorkerRegistered
@@ -22,8 +23,6 @@ from sim.packing import SIZES, pack_digits
 from sim.store import Disk, SimStore
 from sim.trace import Trace
 from sim.vault import Keyring, SimVault, make_identity
-
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 JOB = JobId(b"j" * 32)
 DIGEST = Digest(b"d" * 32)
@@ -41,13 +40,13 @@ async def write_and_die(disk: Disk, after_s: float) -> None:
             scope.cancel()
 
 
-async def test_a_kill_before_the_disk_has_it_loses_all_of_a_write() -> None:
+async def test_a_kill_before_the_disk_has_it_loses_all_of_a_write(autojump_clock: MockClock) -> None:
     disk = Disk()
     await write_and_die(disk, 0.001)
     assert not any(disk.records.values())
 
 
-async def test_what_the_disk_has_the_next_life_finds() -> None:
+async def test_what_the_disk_has_the_next_life_finds(autojump_clock: MockClock) -> None:
     disk = Disk()
     await write_and_die(disk, 0.01)
     store = SimStore(disk, Life())
@@ -57,7 +56,7 @@ async def test_what_the_disk_has_the_next_life_finds() -> None:
     assert await store.read("a", b"1") is None
 
 
-async def test_the_dead_get_no_answer() -> None:
+async def test_the_dead_get_no_answer(autojump_clock: MockClock) -> None:
     life = Life()
     store = SimStore(Disk(), life)
     life.kill()
@@ -66,7 +65,7 @@ async def test_the_dead_get_no_answer() -> None:
     assert scope.cancelled_caught
 
 
-async def test_a_private_blob_may_become_public_but_not_the_other_way() -> None:
+async def test_a_private_blob_may_become_public_but_not_the_other_way(autojump_clock: MockClock) -> None:
     store = SimStore(Disk(), Life())
     content = await store.put_blob(b"data", public=False)
     assert not await store.is_public(content)
@@ -144,7 +143,7 @@ def compose_register(vault: SimVault, *, signer: SimVault | None = None) -> Regi
     return Register(vault.node_key, vault.encryption_key, DIGEST, binding, Wei(1000))
 
 
-async def test_a_call_is_mined_into_a_block_with_its_events() -> None:
+async def test_a_call_is_mined_into_a_block_with_its_events(autojump_clock: MockClock) -> None:
     async with open_chain() as (chain, wallet, vault, _):
         outcome = await wallet.send(compose_register(vault))
         assert isinstance(outcome, Mined)
@@ -159,7 +158,7 @@ async def test_a_call_is_mined_into_a_block_with_its_events() -> None:
         assert chain.blocks[-1].timestamp_s >= chain.blocks[0].timestamp_s
 
 
-async def test_a_call_that_would_revert_is_not_sent() -> None:
+async def test_a_call_that_would_revert_is_not_sent(autojump_clock: MockClock) -> None:
     async with open_chain() as (chain, wallet, vault, _):
         _, bob = make_vaults(Keyring())
         assert await wallet.send(compose_register(vault, signer=bob)) == Reverted("BadBinding")
@@ -169,7 +168,9 @@ async def test_a_call_that_would_revert_is_not_sent() -> None:
         assert await wallet.balance(vault.wallet) == 10**18
 
 
-async def test_what_changes_between_simulation_and_block_reverts_on_chain_and_costs_gas() -> None:
+async def test_what_changes_between_simulation_and_block_reverts_on_chain_and_costs_gas(
+    autojump_clock: MockClock,
+) -> None:
     async with open_chain() as (chain, wallet, vault, _):
         rich_for_one = 1000 + (GAS["Register"] + GAS["RegisterKey"]) * GAS_PRICE_WEI - 1
         chain.funded[vault.wallet] = rich_for_one
@@ -186,7 +187,7 @@ async def test_what_changes_between_simulation_and_block_reverts_on_chain_and_co
         assert any(fee % (REVERT_GAS * GAS_PRICE_WEI) != 0 for fee in chain.fees.values())
 
 
-async def test_an_endpoint_out_of_reach_is_a_value() -> None:
+async def test_an_endpoint_out_of_reach_is_a_value(autojump_clock: MockClock) -> None:
     async with open_chain() as (_, wallet, vault, lost):
         lost.add("everything")
         for answer in (await wallet.head(), await wallet.events(0, 1), await wallet.credit(vault.wallet)):
@@ -194,7 +195,7 @@ async def test_an_endpoint_out_of_reach_is_a_value() -> None:
         assert isinstance(await wallet.send(Withdraw()), Unreachable)
 
 
-async def test_the_beacon_keeps_its_secret_until_its_time() -> None:
+async def test_the_beacon_keeps_its_secret_until_its_time(autojump_clock: MockClock) -> None:
     async with open_chain() as (chain, wallet, _, _lost):
         number = chain.ledger.beacon.round_at(chain.blocks[0].timestamp_s + 5)
         assert await wallet.beacon(number) is None
