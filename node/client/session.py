@@ -8,7 +8,8 @@ Everything that must survive is in the Store before its effect: `submit` can be 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -162,17 +163,19 @@ class Session:
 
     async def deliver_keys(self, job: JobId) -> None:
         """Wrap the job key to the workers once they are seated. Raises JobFailed if the job ends before."""
-        async for happened in self.follow_chain(job):
-            match happened.event:
-                case Assigned(_, workers):
-                    wraps = tuple([await self._wrap(job, worker) for worker in workers])
-                    await self._send_unless_done(DeliverKeys(job, wraps))
-                case KeysDelivered():
-                    return
-                case JobEnded(_, state):
-                    raise JobFailed(f"job {job.hex()}", f"it {state.name.lower()} before keys were delivered", _RETRY)
-                case _:
-                    pass
+        async with aclosing(self.follow_chain(job)) as events:
+            async for happened in events:
+                match happened.event:
+                    case Assigned(_, workers):
+                        wraps = tuple([await self._wrap(job, worker) for worker in workers])
+                        await self._send_unless_done(DeliverKeys(job, wraps))
+                    case KeysDelivered():
+                        return
+                    case JobEnded(_, state):
+                        problem = f"it {state.name.lower()} before keys were delivered"
+                        raise JobFailed(f"job 0x{job.hex()}", problem, _RETRY)
+                    case _:
+                        pass
 
     async def _send_unless_done(self, call: DeliverKeys) -> None:
         outcome = await self.chain.send(call)
@@ -187,7 +190,7 @@ class Session:
 
     # -- Following
 
-    async def follow_chain(self, job: JobId) -> AsyncIterator[Happened]:
+    async def follow_chain(self, job: JobId) -> AsyncGenerator[Happened, None]:
         """Yield the job's events from its posting on, for ever."""
         cursor = self._first_block
         while True:
@@ -201,7 +204,7 @@ class Session:
                             yield Happened(event, gas_used)
             await trio.sleep(POLL_S)
 
-    async def watch(self, job: JobId) -> AsyncIterator[Progress]:
+    async def watch(self, job: JobId) -> AsyncGenerator[Progress, None]:
         """Yield the job's events and its workers' reports until it has ended. Raises JobFailed for no such job."""
         await self._house.boxes["gossip"].send(FollowJob(job))
         send, receive = trio.open_memory_channel[Progress](1024)
@@ -217,12 +220,13 @@ class Session:
             nursery.cancel_scope.cancel()
 
     async def _watch_chain(self, job: JobId, mail: ShedOldest[JobMail], send: trio.MemorySendChannel[Progress]) -> None:
-        async for happened in self.follow_chain(job):
-            if isinstance(happened.event, Assigned):
-                members = [await self.chain.worker_keys(worker) for worker in happened.event.workers]
-                keys = frozenset(m[0] for m in members if isinstance(m, tuple))
-                await self._house.boxes["gossip"].send(JoinJob(job, keys, mail, acknowledge=False))
-            await send.send(happened)
+        async with aclosing(self.follow_chain(job)) as events:
+            async for happened in events:
+                if isinstance(happened.event, Assigned):
+                    members = [await self.chain.worker_keys(worker) for worker in happened.event.workers]
+                    keys = frozenset(m[0] for m in members if isinstance(m, tuple))
+                    await self._house.boxes["gossip"].send(JoinJob(job, keys, mail, acknowledge=False))
+                await send.send(happened)
 
     def peers(self) -> tuple[PeerId, ...]:
         return self._house.link.connected()

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 from sim_play import play, play_plan
 
-from protocols.chain import JobEnded, ProvingStarted, WorkerPaid
+from protocols.chain import JobEnded, ProvingStarted, RoundCommitted, WorkerPaid
 from protocols.job import compute_price
 from sim.network import Weather
 from sim.report import Report
+from sim.requester import Order
 from sim.scenario import SCENARIOS, kill_worker
 from sim.simulation import Simulation
 
@@ -111,6 +112,27 @@ def test_more_nodes_than_seats() -> None:
     check_books(simulation, report)
     assert report.state == "settled"
     assert sum(isinstance(e, WorkerPaid) for e in simulation.chain.events) == SEATS
+
+
+async def cut_off_for_the_proofs(simulation: Simulation) -> None:
+    """A worker never saw its rounds certified; later, when it must prove them, it reaches nobody but the chain."""
+    victim = await simulation.wait_worker(1)
+    await simulation.wait(RoundCommitted, round=2)
+    victim.kill()
+    victim.machine.disk.records.pop("set")
+    victim.start()
+    await simulation.wait(ProvingStarted)
+    simulation.internet.cut([victim.machine.peer])
+    await simulation.wait(JobEnded)
+    simulation.internet.heal()
+
+
+def test_a_worker_brings_its_sets_home_before_it_needs_them() -> None:
+    plan = replace(SCENARIOS["digits"].plan(4, 1), trouble=cut_off_for_the_proofs, order=Order(samples=6))
+    simulation, report = play_plan(plan, "cut-proof")
+    check_books(simulation, report)
+    assert report.slashed_wei == 0
+    assert report.workers[1].proofs == 6
 
 
 async def lose_a_disk(simulation: Simulation) -> None:
