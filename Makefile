@@ -44,7 +44,7 @@ abi: $(TOOLS)  ## recompile the contracts into node/artifacts
 	$(NODE_PATH) npm run --prefix contracts build
 
 chain: $(TOOLS)  ## anvil on 127.0.0.1:8545, for those who want it instead of the embedded chain
-	$(NODE_PATH) contracts/node_modules/.bin/anvil --block-time 1 --mixed-mining
+	$(NODE_PATH) npx --yes @foundry-rs/anvil@1.7.1 --block-time 1 --mixed-mining
 
 lock: $(STAMP)  ## resolve requirements.lock anew
 	$(BIN)/python -m pip install --quiet uv
