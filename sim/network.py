@@ -1,7 +1,7 @@
 """The Network twin: hosts on a simulated internet with latency, bandwidth, loss, cuts and kills.
 
-Gossip is flooded over up to DEGREE subscribed neighbours a host, each copy judged by the receiver's validator before
-it goes on; requests are a message there and one back. Connections break when an end dies or a cut lasts.
+Gossip is flooded over a mesh of subscribed neighbours, each copy judged by the receiver's validator before it goes on;
+requests are a message there and one back. Connections break when an end dies or a cut lasts.
 `Internet` holds what is between hosts, `SimHost` is one end. All that happens is in the trace.
 """
 
@@ -32,7 +32,7 @@ from protocols.verdict import Accept
 from sim.life import Life
 from sim.trace import Trace, short
 
-DEGREE = 8  # gossipsub's high mark; with fewer, a lossy hop is likelier to cut somebody off
+DEGREE = 6  # gossipsub's: neighbours that a host chooses for a topic; others choose it, too
 DETECT_S = 5.0  # until a connection over a cut is given up
 HEADER_BYTES = 100  # of frames and packets around a message
 
@@ -193,6 +193,7 @@ class SimHost:
         self._asked: dict[int, _Question] = {}
         self._questions = count()
         self._meshes: dict[PubsubTopic, tuple[int, list[PeerId]]] = {}
+        self._choices: dict[PubsubTopic, tuple[int, tuple[PeerId, ...]]] = {}
 
     @property
     def peer(self) -> PeerId:
@@ -275,16 +276,26 @@ class SimHost:
     def _mesh(self, topic: PubsubTopic) -> list[PeerId]:
         known = self._meshes.get(topic)
         if known is None or known[0] != self._internet.topology:
-            known = self._meshes[topic] = (self._internet.topology, self._choose_mesh(topic))
+            known = self._meshes[topic] = (self._internet.topology, self._find_mesh(topic))
         return known[1]
 
-    def _choose_mesh(self, topic: PubsubTopic) -> list[PeerId]:
-        hosts = ((peer, self._internet.host(peer)) for peer in sorted(self.neighbours))
-        subscribed = [peer for peer, host in hosts if host is not None and topic in host.topics]
-        if len(subscribed) <= DEGREE:
-            return subscribed
+    def _find_mesh(self, topic: PubsubTopic) -> list[PeerId]:
+        """Return whom we chose and who chose us: a mesh has no one-way edges, or a newcomer would hear nobody."""
+        hosts = [host for peer in sorted(self.neighbours) if (host := self._internet.host(peer)) is not None]
+        chosen = self._choose(topic)
+        return [h.peer for h in hosts if topic in h.topics and (h.peer in chosen or self._peer in h._choose(topic))]
+
+    def _choose(self, topic: PubsubTopic) -> tuple[PeerId, ...]:
+        known = self._choices.get(topic)
+        if known is None or known[0] != self._internet.topology:
+            known = self._choices[topic] = (self._internet.topology, self._draw_choice(topic))
+        return known[1]
+
+    def _draw_choice(self, topic: PubsubTopic) -> tuple[PeerId, ...]:
+        hosts = [self._internet.host(peer) for peer in sorted(self.neighbours)]
+        subscribed = [host.peer for host in hosts if host is not None and topic in host.topics]
         # A choice of its own for each host and topic, which stays while its neighbours do.
-        return sorted(subscribed, key=lambda peer: short(f"{topic} {self._peer} {peer}".encode()))[:DEGREE]
+        return tuple(sorted(subscribed, key=lambda peer: short(f"{topic} {self._peer} {peer}".encode()))[:DEGREE])
 
     async def _arrive(self, peer: PeerId, parcel: _Parcel) -> None:
         """Runs at the receiver."""
