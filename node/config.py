@@ -128,6 +128,12 @@ class P2pConfig:
     """Waku cluster: nodes of another one are not our peers."""
     shards: Annotated[int, _between(1, 1024)] = 8
     max_peers: Annotated[int, _between(1, 10_000)] = 128
+    tls_certificate: Path | None = None
+    """Chain in PEM, for listening on addresses that end in /tls/ws."""
+    tls_key: Path | None = None
+    """Its key in PEM, where it isn't in the same file."""
+    tls_authorities: Path | None = None
+    """Whom to believe when dialling such addresses, in PEM; by default the system's authorities."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,14 @@ class Parts:
     def _open_network(self, gossip: Outbox[Gossip], events: Outbox[PeerEvent]) -> AbstractAsyncContextManager[Network]:
         p2p = self.config.p2p
         config = LibP2PConfig(
-            listen=p2p.listen, announce=p2p.announce, cluster=p2p.cluster, shards=p2p.shards, max_peers=p2p.max_peers
+            listen=p2p.listen,
+            announce=p2p.announce,
+            cluster=p2p.cluster,
+            shards=p2p.shards,
+            max_peers=p2p.max_peers,
+            tls_certificate=p2p.tls_certificate,
+            tls_key=p2p.tls_key,
+            tls_authorities=p2p.tls_authorities,
         )
         return open_network(config, self.keys.node.reveal(), gossip, events)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from protocols.waku import MIN_OWN_CLUSTER
 
@@ -25,6 +26,12 @@ class LibP2PConfig:
     """Connections in both directions; beyond, new ones are refused."""
     max_peer_streams: int = 64
     """Streams that one peer may have open to us; beyond, new ones are reset."""
+    tls_certificate: Path | None = None
+    """Chain in PEM, for listening on addresses that end in /tls/ws."""
+    tls_key: Path | None = None
+    """Its key, where it isn't in the same file."""
+    tls_authorities: Path | None = None
+    """Whom to believe when dialling such addresses, in PEM; the system's authorities where None."""
 
     def __post_init__(self) -> None:
         if not MIN_OWN_CLUSTER <= self.cluster < 2**16:

@@ -14,6 +14,7 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from node.adapters.libp2p.websocket import is_secure
 from protocols.ids import PeerId
 
 STAGGER_S = 0.25  # between starting an address and the next one (RFC 8305)
@@ -49,12 +50,12 @@ def is_peer_id(text: str) -> bool:
 
 
 async def resolve(address: Multiaddr) -> list[Multiaddr]:
-    """Turn a leading host name into all its addresses; OSError if there are none.
+    """Turn a leading host name into all its addresses, except under TLS, which needs it; OSError if there are none.
 
     By the system's resolver, which knows /etc/hosts; the stock library's asks DNS servers only.
     """
     (protocol, name), *_ = address.items()
-    if protocol.name not in NAMES:
+    if protocol.name not in NAMES or is_secure(address):
         return [address]
     found = await trio.socket.getaddrinfo(name, None, family=NAMES[protocol.name], type=trio.socket.SOCK_STREAM)
     rest = str(address).removeprefix(f"/{protocol.name}/{name}")

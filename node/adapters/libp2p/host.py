@@ -1,9 +1,10 @@
-"""The libp2p host: TCP, Noise and yamux only, with py-libp2p 0.8.1's swarm corrected."""
+"""The libp2p host: TCP and websocket, Noise, yamux and mplex, with py-libp2p 0.8.1's swarm corrected."""
 
 from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -29,8 +30,10 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from node.adapters.libp2p.config import LibP2PConfig
+from node.adapters.libp2p.mplex import MPLEX, BoundedMplex
 from node.adapters.libp2p.muxer import BoundedYamux, Muxers
 from node.adapters.libp2p.streams import GuardedStreams, Handler, log
+from node.adapters.libp2p.websocket import WebSocket
 
 logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it reports every stranger's doing as an error of ours
 
@@ -53,7 +56,7 @@ def build_host(config: LibP2PConfig, identity_seed: bytes) -> BasicHost:
     store.add_key_pair(peer, pair)
     noise = NoiseTransport(pair, noise_privkey=create_noise_key().private_key)
     upgrader = TransportUpgrader({NOISE: noise}, {})
-    upgrader.muxer_multistream = Muxers({YAMUX: BoundedYamux})
+    upgrader.muxer_multistream = Muxers({YAMUX: BoundedYamux, MPLEX: BoundedMplex})  # in the order of preference
     swarm = MendedSwarm(config, peer, store, upgrader)
     announce = [Multiaddr(a) for a in config.announce] or None
     host = ReservedHost(swarm, announce_addrs=announce, disable_identify_address_discovery=True)
@@ -127,7 +130,8 @@ class MendedSwarm(Swarm):  # type: ignore[misc]  # libp2p publishes no types
             inbound_stream_protocol_negotiation_timeout=NEGOTIATION_S,
         )
         retry = RetryConfig(max_retries=0)  # callers retry, and try other addresses first
-        super().__init__(peer, store, upgrader, transports=[WatchedTCP()], retry_config=retry, connection_config=limits)
+        transports = [WatchedTCP(), WebSocket(_watch, _server_tls(config), _client_tls(config))]
+        super().__init__(peer, store, upgrader, transports=transports, retry_config=retry, connection_config=limits)
 
         self.auto_connector = IdleConnector(self)
 
@@ -171,18 +175,18 @@ class WatchedTCP(TCP):  # type: ignore[misc]  # libp2p publishes no types
 
     async def dial(self, maddr: Multiaddr) -> Any:
         connection = await super().dial(maddr)
-        _watch(connection.stream)
+        _watch(connection.stream.stream)
         return connection
 
     def create_listener(self, handler_function: Handler) -> Any:
         async def handle(stream: Any) -> None:
-            _watch(stream)
+            _watch(stream.stream)
             await handler_function(stream)
 
         return super().create_listener(handle)
 
 
-def _watch(stream: Any) -> None:
+def _watch(stream: trio.SocketStream) -> None:
     """Set keep-alive probes, and a limit for data that nobody acknowledges, where the platform has them."""
     wanted = {
         "TCP_KEEPIDLE": DEAD_AFTER_S // 2,
@@ -191,10 +195,23 @@ def _watch(stream: Any) -> None:
         "TCP_USER_TIMEOUT": DEAD_AFTER_S * 1000,
     }
     with suppress(OSError):  # it is closed already
-        stream.stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in wanted.items():
             if hasattr(socket, name):
-                stream.stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+                stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _server_tls(config: LibP2PConfig) -> ssl.SSLContext | None:
+    """Raises OSError, which ssl.SSLError is, when the files hold no certificate and its key."""
+    if config.tls_certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(config.tls_certificate, config.tls_key)
+    return context
+
+
+def _client_tls(config: LibP2PConfig) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=config.tls_authorities)
 
 
 def check_free(address: Multiaddr) -> None:
