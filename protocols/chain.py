@@ -55,6 +55,8 @@ class Terms:
     pages: int
     """Number of challenge pages under `pages_root`."""
     seats: int
+    max_applicants: int
+    """The join window closes early when so many have applied; at least `seats`."""
     rounds: int
     steps: int
     """Inner steps H a round: the leaf index of a round's last weights."""
@@ -275,6 +277,14 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinClosed:
+    """As many have applied as the terms allow: the window ends now."""
+
+    job: JobId
+    join_deadline_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Assigned:
     job: JobId
     workers: tuple[Address, ...]
@@ -374,6 +384,7 @@ ChainEvent = (
     WorkerRegistered
     | JobPosted
     | Applied
+    | JoinClosed
     | Assigned
     | KeysDelivered
     | WorkerReady

@@ -33,6 +33,7 @@ from protocols.chain import (
     JobEnded,
     JobPosted,
     JobState,
+    JoinClosed,
     KeysDelivered,
     NullRound,
     Post,
@@ -226,6 +227,7 @@ def is_postable(terms: Terms) -> bool:
     """Whether every count lies within the contract's bounds."""
     counts = (
         (terms.seats, MAX_SEATS),
+        (terms.max_applicants, MAX_APPLICANTS),
         (terms.rounds, MAX_ROUNDS),
         (terms.samples, MAX_SAMPLES),
         (terms.pages, _UINT32),
@@ -235,7 +237,7 @@ def is_postable(terms: Terms) -> bool:
         (terms.round_timeout_s, _UINT32),
         (terms.proof_window_s, _UINT32),
     )
-    return all(1 <= value <= most for value, most in counts)
+    return all(1 <= value <= most for value, most in counts) and terms.seats <= terms.max_applicants
 
 
 def compute_key_digest(words: tuple[int, ...]) -> Digest:
@@ -391,12 +393,14 @@ def _apply(ledger: Ledger, tx: Transaction, job_id: JobId) -> Stepped:
     job = _get(ledger, job_id, JobState.OPEN)
     _require(tx.now_s < job.deadline_s, "TooLate")
     _require(tx.sender not in job.applicants, "AlreadyApplied")
-    _require(len(job.applicants) < MAX_APPLICANTS, "TooManyApplicants")
     _require(tx.sender in ledger.workers, "NotRegistered")
     _require(compute_free_stake(ledger, tx.sender) >= job.terms.stake_wei, "StakeTooLow")
     ledger = _change_stake(ledger, tx.sender, locked=job.terms.stake_wei)
-    applied = replace(job, applicants=(*job.applicants, tx.sender), locked=job.locked | {tx.sender})
-    return _put(ledger, job_id, applied), (Applied(job_id, tx.sender),)
+    job = replace(job, applicants=(*job.applicants, tx.sender), locked=job.locked | {tx.sender})
+    if len(job.applicants) < job.terms.max_applicants:
+        return _put(ledger, job_id, job), (Applied(job_id, tx.sender),)
+    job = replace(job, deadline_s=tx.now_s)
+    return _put(ledger, job_id, job), (Applied(job_id, tx.sender), JoinClosed(job_id, tx.now_s))
 
 
 def _assign(ledger: Ledger, tx: Transaction, job_id: JobId) -> Stepped:

@@ -27,6 +27,7 @@ from protocols.chain import (
     JobEnded,
     JobPosted,
     JobState,
+    JoinClosed,
     KeysDelivered,
     NullRound,
     ProofAccepted,
@@ -215,6 +216,8 @@ def _hear_chain(part: Part, event: ChainEvent) -> Part:
     match event:
         case Applied(_, worker):
             return replace(part, applicants=(*part.applicants, worker))
+        case JoinClosed(_, deadline_s):
+            return replace(part, join_deadline_s=deadline_s)
         case Assigned(_, workers, deadline_s):
             return replace(part, state=JobState.ASSIGNED, workers=workers, deadline_s=deadline_s)
         case KeysDelivered(_, wraps):

@@ -55,6 +55,7 @@ class Order:
     rounds: int = 8
     steps: int = 60
     samples: int = 1
+    max_applicants: int = 256
     join_window_s: int = 15
     ready_window_s: int = 30
     round_timeout_s: int = 30
@@ -81,6 +82,7 @@ def _compose_terms(order: Order, packed: Packed, requester_key: bytes) -> Terms:
         steps=order.steps,
         samples=order.samples,
         proof_policy=ProofPolicy.EVALUATION,
+        max_applicants=order.max_applicants,
         join_window_s=order.join_window_s,
         ready_window_s=order.ready_window_s,
         round_timeout_s=order.round_timeout_s,

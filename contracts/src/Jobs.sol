@@ -67,9 +67,10 @@ contract Jobs is IJobs, EIP712 {
 
     /// @inheritdoc IJobs
     function applyFor(bytes32 job) external {
-        _jobs[job].enlist(msg.sender);
+        bool closed = _jobs[job].enlist(msg.sender);
         workers.lock(msg.sender, _jobs[job].stake);
         emit Applied(job, msg.sender);
+        if (closed) emit JoinClosed(job, _jobs[job].deadline);
     }
 
     /// @inheritdoc IJobs

@@ -24,6 +24,7 @@ from protocols.chain import (
     Applied,
     Assigned,
     JobEnded,
+    JoinClosed,
     ProofAccepted,
     ProvingStarted,
     RoundCommitted,
@@ -170,6 +171,8 @@ def _event_line(event: object) -> str:
     match event:
         case Applied(_, worker):
             return f"{worker} applied"
+        case JoinClosed():
+            return "as many have applied as the terms allow: the seats are drawn now"
         case Assigned(_, workers):
             return f"seats drawn: {', '.join(workers)}"
         case WorkerReady(_, worker):

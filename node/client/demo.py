@@ -111,7 +111,8 @@ def _spec(options: DemoOptions) -> JobSpec:
     terms = TermsSpec(
         workers=NODES - 1,
         rounds=options.rounds,
-        join_window_s=16,
+        max_applicants=NODES,
+        join_window_s=30,
         ready_window_s=60,
         round_timeout_s=60,
         proof_window_s=180,

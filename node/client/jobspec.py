@@ -43,6 +43,8 @@ class TermsSpec:
     budget_ether: str = "0.24"
     stake_ether: str = "0.1"
     move_fee_ether: str = "0.001"
+    max_applicants: int = 256
+    """The join window closes early when so many have applied. Few is quick; many is a fairer draw of the seats."""
     join_window_s: int = 30
     ready_window_s: int = 60
     round_timeout_s: int = 60

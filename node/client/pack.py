@@ -130,6 +130,7 @@ def write_terms(spec: JobSpec, packed: Packed, sealed: Sealed, requester_key: by
         delegate=ZERO_ADDRESS,
         pages=len(sealed.dataset.challenge),
         seats=terms.workers,
+        max_applicants=terms.max_applicants,
         rounds=terms.rounds,
         steps=terms.steps,
         samples=terms.samples,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -161,8 +161,9 @@ def _event(name: str, values: list[Any]) -> ChainEvent:
     """A `ChainEvent` from one log's values, in the order of the ABI."""
     built: Any = getattr(chain, name)
     if built is JobPosted:
-        terms = Terms(*(ProofPolicy(v) if i == 13 else _checked(v) for i, v in enumerate(values[2])))
-        values = [*values[:2], terms, *values[3:]]
+        terms = Terms(*map(_checked, values[2]))
+        policed = replace(terms, proof_policy=ProofPolicy(terms.proof_policy))
+        values = [*values[:2], policed, *values[3:]]
     if built is chain.JobEnded:
         values = [values[0], JobState(values[1]), values[2]]
     return built(*map(_checked, values))  # type: ignore[no-any-return]

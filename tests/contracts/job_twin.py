@@ -71,6 +71,7 @@ TERMS = Terms(
     steps=4,
     samples=2,
     proof_policy=ProofPolicy.EVALUATION,
+    max_applicants=256,
     join_window_s=10,
     ready_window_s=10,
     round_timeout_s=10,

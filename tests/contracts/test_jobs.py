@@ -10,6 +10,7 @@ from evm_backends import Account
 from job_twin import INVALID, KEY_WORDS, NONCE, TERMS, WORD, Station, Twin
 
 from protocols.chain import (
+    Applied,
     Apply,
     Assign,
     Assigned,
@@ -22,6 +23,7 @@ from protocols.chain import (
     JobEnded,
     JobPosted,
     JobState,
+    JoinClosed,
     KeysDelivered,
     NullRound,
     Post,
@@ -282,6 +284,8 @@ def test_the_unlucky_are_released_at_once_and_the_seated_at_the_end(assigned: St
         *((name, 0) for name in ("pages", "seats", "rounds", "steps", "samples")),
         *((name, 0) for name in ("join_window_s", "ready_window_s", "round_timeout_s", "proof_window_s")),
         ("seats", 65),
+        ("max_applicants", TERMS.seats - 1),
+        ("max_applicants", 257),
         ("rounds", 1025),
         ("samples", 33),
     ],
@@ -291,6 +295,22 @@ def test_terms_out_of_bounds(twin: Twin, field: str, value: int) -> None:
     assert twin.refusal(twin.requester, call) == "BadTerms"
     again = twin.world.send(twin.requester.address, call, compute_price(TERMS))
     assert again == Refused("BadTerms", (field,))
+
+
+def test_the_window_closes_with_the_last_applicant_the_terms_allow(twin: Twin) -> None:
+    twin.found()
+    job = twin.job_id()
+    twin.do(twin.requester, Post(replace(TERMS, max_applicants=TERMS.seats, join_window_s=1000), NONCE))
+    *early, last = twin.crew[: TERMS.seats]
+    for worker in early:
+        assert twin.do(worker, Apply(job)) == (Applied(job, worker.address),)
+    assert twin.refusal(last, Assign(job)) == "TooEarly"
+    assert twin.do(last, Apply(job)) == (Applied(job, last.address), JoinClosed(job, twin.now_s))
+    assert twin.refusal(twin.crew[TERMS.seats], Apply(job)) == "TooLate"
+    twin.wait(1)
+    (assigned, _) = twin.do(last, Assign(job))
+    assert isinstance(assigned, Assigned)
+    assert set(assigned.workers) == {worker.address for worker in twin.crew[: TERMS.seats]}
 
 
 def test_posting_refused(opened: Station) -> None:

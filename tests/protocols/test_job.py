@@ -90,6 +90,7 @@ TERMS = Terms(
     steps=4,
     samples=2,
     proof_policy=ProofPolicy.EVALUATION,
+    max_applicants=256,
     join_window_s=10,
     ready_window_s=10,
     round_timeout_s=10,
@@ -280,7 +281,8 @@ def test_posting(opened: Ledger) -> None:
     again = Post(TERMS, b"m" * 32)
     for field in ("seats", "rounds", "samples", "pages", "steps", "join_window_s", "proof_window_s"):
         assert refusal(opened, REQUESTER, replace(again, terms=replace(TERMS, **{field: 0})), 1) == "BadTerms"
-    assert refusal(opened, REQUESTER, replace(again, terms=replace(TERMS, seats=65)), 1) == "BadTerms"
+    for beyond in (replace(TERMS, seats=65), replace(TERMS, max_applicants=257), replace(TERMS, max_applicants=1)):
+        assert refusal(opened, REQUESTER, replace(again, terms=beyond), 1) == "BadTerms"
     short = replace(transaction(opened, REQUESTER, again, 1), value_wei=Wei(1010))
     assert step(opened, short) == Revert("WrongValue")
     unknown = replace(again, terms=replace(TERMS, vk_digest=Digest(WORD)))

@@ -21,6 +21,7 @@ from protocols.chain import (
     JobEnded,
     JobPosted,
     JobState,
+    JoinClosed,
     KeysDelivered,
     NullRound,
     ProofAccepted,
@@ -80,6 +81,7 @@ TERMS = Terms(
     steps=3,
     samples=2,
     proof_policy=ProofPolicy.EVALUATION,
+    max_applicants=256,
     join_window_s=100,
     ready_window_s=100,
     round_timeout_s=100,
@@ -346,6 +348,7 @@ def wait_s(part: Part, call: Call) -> float | None:
     ("past", "from_s", "call"),
     [
         (APPLIED, JOIN_S, Assign(JOB)),
+        ((*APPLIED, JoinClosed(JOB, 40)), 40, Assign(JOB)),
         (APPLIED[:2], JOIN_S, Expire(JOB)),
         ((*APPLIED, ASSIGNED), READY_S, Expire(JOB)),
         ((*APPLIED, ASSIGNED, TRAINING), ROUND_S, NullRound(JOB, RoundNumber(0))),

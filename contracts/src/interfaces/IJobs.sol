@@ -15,6 +15,8 @@ interface IJobs {
 
     event JobPosted(bytes32 indexed job, address indexed requester, Terms terms, uint64 joinDeadline);
     event Applied(bytes32 indexed job, address indexed worker);
+    /// @notice As many have applied as the terms allow: the window ends now.
+    event JoinClosed(bytes32 indexed job, uint64 joinDeadline);
     event Assigned(bytes32 indexed job, address[] workers, uint64 readyDeadline);
     event KeysDelivered(bytes32 indexed job, bytes[] wraps);
     event WorkerReady(bytes32 indexed job, address indexed worker);
@@ -62,7 +64,6 @@ interface IJobs {
     error NotRequester();
 
     error AlreadyApplied();
-    error TooManyApplicants();
     error TooFewApplicants(uint256 applicants);
 
     error KeysAlreadyDelivered();

@@ -77,6 +77,7 @@ library Job {
         uint32 steps;
         uint16 rounds;
         uint8 seats;
+        uint16 maxApplicants;
         uint8 samples;
         // What happened.
         address requester;
@@ -115,13 +116,15 @@ library Job {
         return terms.budget + 2 * terms.moveFee;
     }
 
-    function enlist(State storage self, address worker) internal {
+    /// @return closed Whether this was the last one that the terms allow: the window ends with it.
+    function enlist(State storage self, address worker) internal returns (bool closed) {
         self.mustBe(JobState.OPEN);
         _mustBeBefore(self.deadline);
         if (self.applicantOf[worker].bond != Bond.NONE) revert IJobs.AlreadyApplied();
-        if (self.applicants.length == MAX_APPLICANTS) revert IJobs.TooManyApplicants();
         self.applicantOf[worker].bond = Bond.LOCKED;
         self.applicants.push(worker);
+        closed = self.applicants.length == self.maxApplicants;
+        if (closed) self.deadline = uint64(block.timestamp);
     }
 
     /// @return workers In seat order.
@@ -345,6 +348,9 @@ library Job {
     function _validate(Terms calldata terms) private pure {
         if (terms.pages == 0) revert IJobs.BadTerms("pages");
         if (terms.seats == 0 || terms.seats > MAX_SEATS) revert IJobs.BadTerms("seats");
+        if (terms.maxApplicants < terms.seats || terms.maxApplicants > MAX_APPLICANTS) {
+            revert IJobs.BadTerms("max_applicants");
+        }
         if (terms.rounds == 0 || terms.rounds > MAX_ROUNDS) revert IJobs.BadTerms("rounds");
         if (terms.steps == 0) revert IJobs.BadTerms("steps");
         if (terms.samples == 0 || terms.samples > MAX_SAMPLES) revert IJobs.BadTerms("samples");
@@ -369,6 +375,7 @@ library Job {
         self.steps = terms.steps;
         self.rounds = uint16(terms.rounds);
         self.seats = uint8(terms.seats);
+        self.maxApplicants = uint16(terms.maxApplicants);
         self.samples = uint8(terms.samples);
     }
 

@@ -26,6 +26,8 @@ struct Terms {
     /// Number of challenge pages under `pagesRoot`.
     uint32 pages;
     uint32 seats;
+    /// The join window closes early when so many have applied; at least `seats`.
+    uint32 maxApplicants;
     uint32 rounds;
     /// Inner steps of a round: the leaf index of a round's last weights.
     uint32 steps;

@@ -125,6 +125,7 @@ _EVENTS: tuple[type[ChainEvent], ...] = (
     chain.WorkerRegistered,
     chain.JobPosted,
     chain.Applied,
+    chain.JoinClosed,
     chain.Assigned,
     chain.KeysDelivered,
     chain.WorkerReady,

@@ -92,6 +92,7 @@ TERMS = Terms(
     steps=4,
     samples=1,
     proof_policy=ProofPolicy.EVALUATION,
+    max_applicants=256,
     join_window_s=1000,
     ready_window_s=1000,
     round_timeout_s=1000,
