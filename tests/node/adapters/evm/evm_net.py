@@ -65,7 +65,7 @@ def _devchain(folder: Path) -> Iterator[tuple[str, int, list[bytes]]]:
 def _anvil() -> Iterator[tuple[str, int, list[bytes]]]:
     program = os.environ.get("SKYNET_ANVIL") or shutil.which("anvil")
     if program is None:
-        pytest.skip("no anvil on PATH or in SKYNET_ANVIL: `make chain` fetches it")
+        pytest.skip("no anvil on PATH or in SKYNET_ANVIL: `make tools` fetches it")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
