@@ -12,13 +12,15 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import trio
 
 from node.adapters.evm import LocalSigner, deploy, open_endpoint
 from node.adapters.evm.fund import transfer
+from node.devchain.journal import FILE as JOURNAL_FILE
 from node.errors import ChainError, DataError, PeerUnreachable
 from node.initial import Setting, write_initial
 from node.program import ADDRESS_FILE
@@ -56,12 +58,18 @@ def read_chain_info(folder: Path) -> ChainInfo:
 
 @asynccontextmanager
 async def open_devchain(folder: Path, *, port: int = 0) -> AsyncIterator[ChainInfo]:
-    """Start a development chain, deploy the contracts on it, and describe it in the folder."""
+    """Start a development chain with the contracts on it, and describe it in the folder.
+
+    One that ran in this folder goes on where it was, at its port: the nodes' configurations stay true.
+    """
     await trio.Path(folder).mkdir(parents=True, exist_ok=True)
+    known = read_chain_info(folder) if (folder / CHAIN_FILE).exists() else None
+    if not port and known is not None:
+        port = urlsplit(known.url).port or 0
     command = ["-m", "node.devchain", "--port", str(port), "--dir", str(folder)]
     async with open_process(command, folder / "devchain.log", stdout=subprocess.PIPE) as process:
         ready = await _first_line(process, folder)
-        info = await _deploy(ready)
+        info = await _deploy(ready, known)
         await trio.Path(folder / CHAIN_FILE).write_text(json.dumps(asdict(info)) + "\n")
         yield info
 
@@ -69,26 +77,40 @@ async def open_devchain(folder: Path, *, port: int = 0) -> AsyncIterator[ChainIn
 async def _first_line(process: trio.Process, folder: Path) -> Mapping[str, object]:
     assert process.stdout is not None
     line = b""
-    with trio.move_on_after(START_S):
+    with trio.move_on_after(START_S + _replay_s(folder)):
         while not line.endswith(b"\n") and (chunk := await process.stdout.receive_some(4096)):
             line += chunk
     try:
         ready: Mapping[str, object] = json.loads(line)
     except ValueError:
-        raise ChainError("development chain", "did not start", f"see {folder / 'devchain.log'}") from None
+        log = folder / "devchain.log"
+        last = (log.read_text(errors="replace").strip().splitlines() or ["no word"])[-1].removeprefix("error: ")
+        raise ChainError("development chain", f"did not start: {last}", f"its log is {log}") from None
     return ready
 
 
-async def _deploy(ready: Mapping[str, object]) -> ChainInfo:
+def _replay_s(folder: Path) -> float:
+    """How long a chain that is there may take to come back: at a hundred bytes a block, 10 ms each."""
+    journal = folder / JOURNAL_FILE
+    return journal.stat().st_size / 10_000 if journal.exists() else 0.0
+
+
+async def _deploy(ready: Mapping[str, object], known: ChainInfo | None) -> ChainInfo:
     url, accounts = str(ready["url"]), str(ready["accounts"])
     async with open_endpoint(url) as endpoint:
+        if known is not None and await endpoint.request("eth_getCode", known.jobs, "latest") not in (None, "0x"):
+            return replace(known, url=url, accounts=accounts)
         deployed = await deploy(endpoint, dev_signer(accounts, 0), development=True)
     return ChainInfo(url, deployed.chain_id, deployed.jobs, accounts)
 
 
 def dev_signer(accounts: str, number: int) -> LocalSigner:
-    """Return one of the chain's funded accounts; everybody knows their keys."""
-    listed = json.loads(Path(accounts).read_text())["accounts"]
+    """Return one of the chain's funded accounts; everybody knows their keys. Raises DataError if there are none."""
+    try:
+        listed = json.loads(Path(accounts).read_text())["accounts"]
+    except (OSError, ValueError, KeyError):
+        problem = "holds no accounts of a development chain"
+        raise DataError(accounts or CHAIN_FILE, problem, "send the wallet money from one that you have") from None
     return LocalSigner(Secret(bytes.fromhex(listed[number]["private_key"].removeprefix("0x"))))
 
 

@@ -22,9 +22,12 @@ async def devchain(options: argparse.Namespace) -> int:
     console = Console()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_devchain(options.dir, port=options.port) as info:
-            console.print(f"development chain {info.chain_id} at {info.url}, Jobs contract {info.jobs}")
+            console.print(f"development chain {info.chain_id} at {info.url}, Jobs contract {info.jobs}", soft_wrap=True)
             console.print("its accounts are known to everybody, its beacon can be predicted: for trying out only")
-            console.print(f"make a node:  skynet-node init --dir a --network local --chain {options.dir}")
+            console.print(
+                f"make a node:  skynet-node init --dir a --network local --chain {options.dir}", soft_wrap=True
+            )
+            console.print("Ctrl-C ends it; started again with the same --dir it goes on where it was")
             async for _ in signals:
                 break
     return ExitCode.INTERRUPTED

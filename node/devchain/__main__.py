@@ -2,6 +2,7 @@
 
 The first line on stdout is one JSON object: {"url": …, "chain_id": …, "accounts": PATH}; PATH is a file of
 funded accounts with their private keys, which everybody knows: they are derived from their number.
+Started again in the same folder, the chain goes on where it was.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,8 +20,10 @@ import trio
 from coincurve import PrivateKey
 
 from node.devchain.chain import DevChain
+from node.devchain.journal import Journal, open_journal
 from node.devchain.rpc import Rpc
 from node.devchain.server import Server
+from node.errors import UserError
 from protocols.abi import checksum_address, encode_words
 from protocols.keccak import keccak256
 
@@ -37,20 +41,25 @@ def main() -> int:
     options = parser.parse_args()
     status = 0
     try:
-        trio.run(_run, options)
+        options.dir.mkdir(parents=True, exist_ok=True)
+        with open_journal(options.dir, options.chain_id, lambda: int(time.time())) as journal:
+            trio.run(_run, options, journal)
+    except* UserError as group:
+        sys.stderr.write(f"error: {group.exceptions[0]}\n")
+        status = 1
     except* OSError as group:
         reason = group.exceptions[0]
-        sys.stderr.write(f"devchain: port {options.port} or folder {options.dir}: {reason}; choose another\n")
+        sys.stderr.write(f"error: port {options.port} or folder {options.dir}: {reason}; choose another\n")
         status = 1
     except* KeyboardInterrupt:
         status = 130
     return status
 
 
-async def _run(options: argparse.Namespace) -> None:
+async def _run(options: argparse.Namespace, journal: Journal) -> None:
     keys = [_development_key(number) for number in range(ACCOUNTS)]
     path = _write_accounts(options.dir, options.chain_id, keys)
-    rpc = Rpc(DevChain(options.chain_id, {_address(key): BALANCE_WEI for key in keys}))
+    rpc = Rpc(DevChain(options.chain_id, {_address(key): BALANCE_WEI for key in keys}, journal))
     listeners = await trio.open_tcp_listeners(options.port, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
@@ -59,7 +68,7 @@ async def _run(options: argparse.Namespace) -> None:
             nursery.start_soon(Server(rpc.answer).serve, listeners)
             if options.block_time > 0:
                 nursery.start_soon(_tick, rpc, options.block_time)
-            ready = {"url": f"http://127.0.0.1:{port}", "chain_id": options.chain_id, "accounts": str(path)}
+            ready = {"url": f"http://127.0.0.1:{port}", "chain_id": options.chain_id, "accounts": str(path.absolute())}
             sys.stdout.write(json.dumps(ready) + "\n")
             sys.stdout.flush()
 

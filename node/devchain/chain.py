@@ -19,6 +19,7 @@ from eth.exceptions import Revert
 from eth.vm.message import Message
 
 from node.devchain.evm import create_chain
+from node.devchain.journal import ClockMoved, Journal, MinedBlock, damaged
 from protocols.abi import encode_words
 
 GAS_LIMIT = 60_000_000
@@ -65,12 +66,15 @@ class LogFilter:
 
 
 class DevChain:
-    """One canonical chain without forks or a pool; in memory (3 KB a block), gone with the process."""
+    """One canonical chain without forks or a pool; in memory (3 KB a block), and in a journal if it has one."""
 
-    def __init__(self, chain_id: int, balances: Mapping[bytes, int]) -> None:
+    def __init__(self, chain_id: int, balances: Mapping[bytes, int], journal: Journal | None = None) -> None:
+        """Begin a chain, or mine the journal's again (5 ms a block). Raises DataError where that gives other blocks."""
         self.chain_id = chain_id
         self._offset_s = 0
-        self._evm = create_chain(chain_id, GAS_LIMIT, self.now_s(), dict(balances))
+        self._journal: Journal | None = None
+        genesis_s = self.now_s() if journal is None else journal.genesis_s
+        self._evm = create_chain(chain_id, GAS_LIMIT, genesis_s, dict(balances))
         self._headers: list[BlockHeaderAPI] = []
         self._blocks: list[Dict] = []
         self._numbers: dict[bytes, int] = {}
@@ -78,6 +82,22 @@ class DevChain:
         self._receipts: dict[bytes, Dict] = {}
         self._logs: list[Sequence[Dict]] = []
         self._publish(self._evm.get_canonical_block_by_number(0), (), ())
+        if journal is not None:
+            self._restore(journal)
+
+    def _restore(self, journal: Journal) -> None:
+        for entry in journal.entries:
+            match entry:
+                case ClockMoved(offset_s):
+                    self._offset_s = offset_s
+                case MinedBlock(timestamp_s, raw, block_hash):
+                    try:
+                        self._mine(timestamp_s, None if raw is None else self._decode(raw))
+                    except Refused:
+                        raise damaged(journal.path) from None
+                    if self.head()["hash"] != block_hash:
+                        raise damaged(journal.path)
+        self._journal = journal
 
     # -- Time ----------------------------------------------------------------------
 
@@ -87,6 +107,8 @@ class DevChain:
     def increase_time(self, seconds: int) -> int:
         """Move the clock forward for good; return by how much in all."""
         self._offset_s += seconds
+        if self._journal is not None:
+            self._journal.append(ClockMoved(self._offset_s))
         return self._offset_s
 
     # -- What is polled ------------------------------------------------------------
@@ -120,27 +142,35 @@ class DevChain:
         if transaction.hash in self._receipts:
             raise Refused("already known")
         self._check_sender(transaction)
-        self._open_block()
-        try:
-            _, receipt, computation = self._evm.apply_transaction(transaction)
-        except Exception as error:  # py-evm raises its own, eth_utils' and rlp's errors for a bad transaction
-            raise Refused(f"invalid transaction: {_one_line(error)}") from error
-        self._publish(self._evm.mine_block(coinbase=COINBASE), (transaction,), ((receipt, computation),))
+        self._mine(self._next_time_s(), transaction)
         return bytes(transaction.hash)
 
     def mine(self) -> None:
         """Mine an empty block, now."""
-        self._open_block()
-        self._publish(self._evm.mine_block(coinbase=COINBASE), (), ())
+        self._mine(self._next_time_s(), None)
 
-    def _open_block(self) -> None:
-        self._evm.header = self._next_header()
+    def _mine(self, timestamp_s: int, transaction: SignedTransactionAPI | None) -> None:
+        self._evm.header = self._next_header(timestamp_s)
+        transactions: tuple[SignedTransactionAPI, ...] = ()
+        results: tuple[tuple[ReceiptAPI, ComputationAPI], ...] = ()
+        if transaction is not None:
+            try:
+                _, receipt, computation = self._evm.apply_transaction(transaction)
+            except Exception as error:  # py-evm raises its own, eth_utils' and rlp's errors for a bad transaction
+                raise Refused(f"invalid transaction: {_one_line(error)}") from error
+            transactions, results = (transaction,), ((receipt, computation),)
+        block = self._evm.mine_block(coinbase=COINBASE)
+        if self._journal is not None:
+            raw = None if transaction is None else transaction.encode()
+            self._journal.append(MinedBlock(timestamp_s, raw, bytes(block.header.hash)))
+        self._publish(block, transactions, results)
 
-    def _next_header(self) -> BlockHeaderAPI:
-        parent = self._headers[-1]
-        now_s = max(parent.timestamp, self.now_s())  # a wall clock may be set back
+    def _next_time_s(self) -> int:
+        return max(int(self._headers[-1].timestamp), self.now_s())  # a wall clock may be set back
+
+    def _next_header(self, timestamp_s: int) -> BlockHeaderAPI:
         return self._evm.create_header_from_parent(
-            parent, timestamp=now_s, gas_limit=GAS_LIMIT, coinbase=COINBASE, mix_hash=bytes(32)
+            self._headers[-1], timestamp=timestamp_s, gas_limit=GAS_LIMIT, coinbase=COINBASE, mix_hash=bytes(32)
         )
 
     def _decode(self, raw: bytes) -> SignedTransactionAPI:
@@ -195,14 +225,14 @@ class DevChain:
         return TIP_WEI
 
     def gas_price(self) -> int:
-        return int(self._next_header().base_fee_per_gas) + TIP_WEI
+        return int(self._next_header(self._next_time_s()).base_fee_per_gas) + TIP_WEI
 
     def _state(self, number: int) -> Any:
         return self._evm.get_vm(self._headers[number]).state
 
     def _run(self, request: CallRequest, number: int) -> ComputationAPI:
         is_latest = number == len(self._headers) - 1
-        state = self._evm.get_vm(self._next_header() if is_latest else self._headers[number]).state
+        state = self._evm.get_vm(self._next_header(self._next_time_s()) if is_latest else self._headers[number]).state
         gas = CALL_GAS if request.gas is None else min(request.gas, CALL_GAS)
         context = state.get_transaction_context_class()(gas_price=0, origin=request.sender)
         if request.to is None:
