@@ -21,7 +21,7 @@ METADATA = "/vac/waku/metadata/1.0.0"
 MAX_MESSAGE_BYTES = 150 * 1024  # 64/WAKU2-NETWORK; larger messages are dropped by every Waku node
 MAX_META_BYTES = 64  # 14/WAKU2-MESSAGE
 MAX_TOPIC_BYTES = 256  # ours are under 60; a longer name only burns memory
-MAX_METADATA_BYTES = 8 * 1024  # 1,024 shards, unpacked
+MAX_METADATA_BYTES = 8 * 1024  # 1,024 shards have 3 KiB
 MIN_OWN_CLUSTER = 1024  # clusters below belong to the Waku networks, some of which demand RLN
 
 # -- Message -------------------------------------------------------------------
@@ -161,10 +161,9 @@ _CLUSTER, _SHARDS = 1, 2
 
 
 def encode_metadata(metadata: Metadata) -> bytes:
+    """Shards go unpacked, as nwaku sends them: js-waku can't read them packed."""
     out = b"" if metadata.cluster is None else wire.varint_field(_CLUSTER, metadata.cluster)
-    if metadata.shards:
-        out += wire.bytes_field(_SHARDS, b"".join(map(wire.encode_varint, metadata.shards)))
-    return out
+    return out + b"".join(wire.varint_field(_SHARDS, shard) for shard in metadata.shards)
 
 
 def decode_metadata(data: bytes) -> Metadata | Reject:

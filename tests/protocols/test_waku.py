@@ -215,8 +215,9 @@ def test_metadata_comes_back_and_protobuf_agrees(metadata: Metadata) -> None:
     assert (oracle.cluster_id, tuple(oracle.shards)) == (metadata.cluster or 0, metadata.shards)
 
 
-def test_unpacked_shards_are_read_too() -> None:
-    assert decode_metadata(b"\x08\xb5\x0d\x10\x01\x10\x02") == Metadata(1717, (1, 2))
+def test_shards_are_written_unpacked_for_js_and_read_both_ways() -> None:
+    assert encode_metadata(Metadata(1717, (1, 2))) == b"\x08\xb5\x0d\x10\x01\x10\x02"
+    assert decode_metadata(b"\x08\xb5\x0d\x12\x02\x01\x02") == Metadata(1717, (1, 2))
 
 
 @pytest.mark.parametrize("data", [b"\x08\x80\x80\x80\x80\x10", b"\x12\x01\x80", b"\x0a\x01x", bytes(8193)])
