@@ -126,13 +126,21 @@ class Beacon:
 
     genesis_s: int
     period_s: int
+    margin_s: int = 0
+    """By how much the chain's clock may be slow."""
+    first: int = 0
+    """There is no round before it."""
 
     def round_at(self, timestamp_s: int) -> int:
-        """The first round that is out after (not at) the timestamp."""
-        return max(0, (timestamp_s - self.genesis_s) // self.period_s + 1)
+        """The first round that nobody knows at the timestamp: it is out after (not at) it and the margin."""
+        return max(self.first, (timestamp_s + self.margin_s - self.genesis_s) // self.period_s + 1)
 
     def time_of(self, number: int) -> int:
         return self.genesis_s + number * self.period_s
+
+
+DRAND_EVMNET = Beacon(genesis_s=1_727_521_072, period_s=3, margin_s=30, first=1)
+"""`Beacon.sol`: round 1 came out at 1,727,521,075."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-Name = Literal["TestBeacon", "Halo2VerifierReusable", "Verifiers", "Workers", "Jobs"]
+Name = Literal["Beacon", "TestBeacon", "Halo2VerifierReusable", "Verifiers", "Workers", "Jobs", "Models", "Model", "Market"]
 
-NAMES: tuple[Name, ...] = ("TestBeacon", "Halo2VerifierReusable", "Verifiers", "Workers", "Jobs")
+NAMES: tuple[Name, ...] = ("Beacon", "TestBeacon", "Halo2VerifierReusable", "Verifiers", "Workers", "Jobs", "Models", "Model", "Market")
 """In the order of deployment by one account. `Workers` takes the address that `Jobs` is going to get,
 the next contract's; `Jobs` refuses any other: TestBeacon(), Halo2VerifierReusable(),
 Verifiers(halo2, development), Workers(jobs), Jobs(workers, verifiers, beacon)."""

@@ -5,7 +5,7 @@ pragma solidity 0.8.37;
 interface IBeacon {
     error BeaconNotOut(uint64 round);
 
-    /// @return The smallest round whose time is after `timestamp`.
+    /// @return The smallest round that nobody can know at `timestamp`, however slow the chain's clock may reasonably be.
     function roundAt(uint64 timestamp) external view returns (uint64);
 
     /// @return When `round` comes out, in seconds.
