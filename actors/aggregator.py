@@ -52,6 +52,7 @@ from protocols.message import (
     decode_body,
 )
 from protocols.record import decode, encode
+from protocols.standing import Standings, judge_round
 from protocols.verdict import Accept, Reject
 
 log = structlog.get_logger("skynet.actors.aggregator")
@@ -87,6 +88,8 @@ class AggregatorActor:
         self._position = positions.begin(context.job, context.terms)
         self._round: rounds.Round | None = None
         self._losses: dict[Seat, float] = {}
+        self._outliers: dict[Digest, tuple[Seat, ...]] = {}
+        self._standings = Standings()
         self._ahead: list[tuple[Seat, Body]] = []
         self._read: list[tuple[RoundNumber, MessageId]] = []
         self._lock = trio.Lock()
@@ -159,7 +162,14 @@ class AggregatorActor:
         now_s = self._ports.time_s()
         locked, proposed = await self._lock_of(tip), await self._proposed(tip)
         self._round = rounds.Round(
-            self._context.committee, tip.round, tip.parent, now_s, may_vote, locked, proposals=proposed
+            self._context.committee,
+            tip.round,
+            tip.parent,
+            now_s,
+            may_vote,
+            locked,
+            proposals=proposed,
+            shunned=self._standings.shunned,
         )
         self._losses = {}
         await self._forget_mail(tip.round)
@@ -312,19 +322,22 @@ class AggregatorActor:
     async def _compute(self, tip: positions.Tip, entries: tuple[Entry, ...]) -> None:
         context = self._context
         updates = tuple(e.update for e in entries)
-        aggregated = await self._ports.compute.aggregate(Aggregate(context.job, tip.state, updates))
+        aggregated = await self._ports.compute.aggregate(
+            Aggregate(context.job, tip.state, updates, len(context.committee.workers))
+        )
         if isinstance(aggregated, Refused):
             log.error("can't aggregate", round=tip.round, reason=aggregated.reason)
             return
-        commitment = await self._ports.prover.commit(context.job, aggregated)
+        commitment = await self._ports.prover.commit(context.job, aggregated.state)
         if isinstance(commitment, Refused):
             log.error("can't commit", round=tip.round, reason=commitment.reason)
             return
-        await self._exchange.own(context.job, aggregated)
+        await self._exchange.own(context.job, aggregated.state)
         async with self._lock:
             if self._position.here == tip:
                 root = set_root(context.job, tip.round, entries)
-                await self._step(rounds.SetComputed(root, aggregated, commitment))
+                self._outliers[root] = tuple(self._seat(entries[i]) for i in aggregated.outliers)
+                await self._step(rounds.SetComputed(root, aggregated.state, commitment))
 
     async def _vote(self, view: int, entries: tuple[Entry, ...], result: rounds.SetComputed) -> None:
         tip = self._position.here
@@ -343,6 +356,7 @@ class AggregatorActor:
         context, number = self._context, certificate.round
         await self._ports.store.write(Record("set", round_key(context.job, number), encode(SetRecord(entries))))
         self._position = positions.certify(self._position, certificate)
+        self._judge_standing(certificate, entries)
         included = context.me in [e.worker for e in entries]
         await self._plan.to_trainer.send(RoundClosed(number, included))
         self._nursery.start_soon(self._commit, certificate)
@@ -350,6 +364,21 @@ class AggregatorActor:
             losses = [self._losses[s] for s in sorted(self._losses)]
             self._nursery.start_soon(self._report, certificate, sum(losses) / max(len(losses), 1), len(entries))
         await self._open_round()
+
+    def _judge_standing(self, certificate: Certificate, entries: tuple[Entry, ...]) -> None:
+        """Lower or raise the seats' standing by what our own computation of the set found, if we made it."""
+        committee, found = self._context.committee, self._outliers
+        outliers, self._outliers = found.get(set_root(committee.job, certificate.round, entries)), {}
+        if outliers is None:
+            return
+        seats = [Seat(index) for index in range(len(committee.workers))]
+        before = self._standings.shunned
+        self._standings = judge_round(self._standings, seats, [self._seat(e) for e in entries], outliers)
+        for seat in sorted(self._standings.shunned - before):
+            log.warning("seat shunned: far off round after round", seat=seat, round=certificate.round)
+
+    def _seat(self, entry: Entry) -> Seat:
+        return Seat(self._context.committee.workers.index(entry.worker))
 
     async def _commit(self, certificate: Certificate) -> None:
         """Bring the certificate on chain: the leader at once, the others if it doesn't."""

@@ -277,6 +277,16 @@ class Aggregate:
     """θ_r, followed by the outer optimizer's state if it has one: all that θ_{r+1} depends on."""
     updates: tuple[ContentId, ...]
     """In seat order."""
+    seats: int
+    """Of the job, whether or not they sent an update: fewer than a third of them may lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregated:
+    state: ContentId
+    """θ_{r+1}, the same bytes on every platform."""
+    outliers: tuple[int, ...]
+    """Positions of the updates that the rule found far off, the same on every platform too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,8 +305,7 @@ class Compute(Protocol):
     async def check_update(self, job: JobId, update: ContentId) -> Verdict:
         """Whether it decodes to a vector of the package's length."""
 
-    async def aggregate(self, request: Aggregate) -> ContentId | Refused:
-        """θ_{r+1}, the same bytes on every platform."""
+    async def aggregate(self, request: Aggregate) -> Aggregated | Refused: ...
 
     async def evaluate(self, job: JobId, state: ContentId, pages: tuple[ContentId, ...]) -> Evaluated | Refused: ...
     async def close(self, job: JobId) -> None: ...
@@ -328,7 +337,7 @@ class Prover(Protocol):
         """Rebuild circuit and keys from the package, or take them from the cache."""
 
     async def commit(self, job: JobId, vector: ContentId) -> Commitment | Refused:
-        """C(v) of an int32 little-endian vector."""
+        """C(θ) of weights or of a global state, int32 little-endian: a momentum that follows θ is left out."""
 
     async def prove(self, job: JobId, weights: ContentId, page: ContentId) -> Proof | Refused:
         """Statement E over committed weights and one opened challenge page."""

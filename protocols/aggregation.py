@@ -2,13 +2,14 @@
 
     updates i64[n, P] --rule--> u i64[P] --outer optimizer--> θ_{r+1} i32[P], momentum i32[P] or none
 
-No order of the updates changes the result. Rounding is to the nearest integer, halves away from zero.
+`protocols/rule.py` has the rules. Rounding is to the nearest integer, halves away from zero.
 Spec: protocols/README.md, "Aggregation".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,27 +17,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.codec import CODECS, Integers
+from protocols.gram import combine_rows, compute_gram, iterate_chunks
+from protocols.rule import (
+    MOMENTUM,
+    MOMENTUM_UNIT,
+    UNIT,
+    Rule,
+    begin_cohort,
+    divide,
+    find_outliers,
+    find_rule,
+    weigh_mean,
+)
 from protocols.verdict import Reject
 
 Vector = NDArray[np.int32]
 
 INT32 = np.iinfo(np.int32)
-MAX_UPDATES = 64  # seats of a job; with the codecs' MAX_ABS < 2**34 every product here stays below 2**52
-CHUNK = 1 << 16  # columns at a time: n · 64 Ki · 8 bytes stay near the cache, and memory does not grow by n
-
-
-class Rule(NamedTuple):
-    combine: Callable[[Integers], Integers]
-    """(i64[n, P]) -> i64[P]."""
-    needs_dense: bool
-    """Whether an absent coordinate, taken as zero, would outvote those that are there."""
+MAX_UPDATES = 64  # seats of a job; with the codecs' MAX_ABS < 2**34 every product here stays below 2**53
 
 
 class Outer(NamedTuple):
     """An outer optimizer: applies the combined update to the global state."""
 
-    step: Callable[[Integers, Integers, Integers], tuple[Integers, Integers]]
-    """(θ, momentum, update) -> (θ', momentum'), all i64[P]; the caller clips to 32 bits."""
+    advance: Callable[[Integers, Integers, Integers], Integers]
+    """(θ, momentum', update) -> θ', all i64[P]; the caller clips to 32 bits."""
     has_momentum: bool
 
 
@@ -45,7 +50,13 @@ class State(NamedTuple):
 
     weights: Vector
     momentum: Vector | None
-    """None for an outer optimizer that has none."""
+    """m' = μ·m + u, of the updates that were applied; None where neither rule nor outer optimizer asks for it."""
+
+
+class Outcome(NamedTuple):
+    state: State
+    outliers: tuple[int, ...]
+    """Positions of the updates that a rule by distances found far off; empty with any other rule."""
 
 
 # -- What goes together --------------------------------------------------------
@@ -53,17 +64,28 @@ class State(NamedTuple):
 
 def validate_recipe(codec: str, rule: str, outer: str) -> Reject | None:
     """Return why a job can't be packed with these names; None if it can."""
-    for kind, name, known in (("codec", codec, CODECS), ("rule", rule, RULES), ("outer optimizer", outer, OUTERS)):
+    for kind, name, known in (("codec", codec, CODECS), ("outer optimizer", outer, OUTERS)):
         if name not in known:
             return Reject(f"unknown {kind} {name!r}: known are {', '.join(known)}")
-    if RULES[rule].needs_dense and not CODECS[codec].is_dense:
+    found = find_rule(rule)
+    if isinstance(found, Reject):
+        return found
+    if found.needs_dense and not CODECS[codec].is_dense:
         return Reject(f"rule {rule!r} over sparse {codec!r} updates learns nothing")
     return None
 
 
-def compute_state_length(parameters: int, outer: str) -> int:
-    """Return how many integers a state blob holds: θ, and the momentum where the outer optimizer has one."""
-    return parameters * (2 if OUTERS[outer].has_momentum else 1)
+def compute_state_length(parameters: int, rule: str, outer: str) -> int:
+    """Return how many integers a state blob holds: θ, and the momentum where there is one."""
+    found = find_rule(rule)
+    has_history = isinstance(found, Rule) and found.needs_history
+    return parameters * (2 if has_history or OUTERS[outer].has_momentum else 1)
+
+
+def begin_state(weights: Vector, rule: str, outer: str) -> State:
+    """Return the state before the first round: at rest."""
+    has_momentum = compute_state_length(len(weights), rule, outer) > len(weights)
+    return State(weights, np.zeros_like(weights) if has_momentum else None)
 
 
 def join_state(state: State) -> Vector:
@@ -75,82 +97,75 @@ def split_state(vector: Vector, parameters: int) -> State:
     return State(vector[:parameters], vector[parameters:] if len(vector) > parameters else None)
 
 
-def aggregate(state: State, updates: Sequence[Integers], *, rule: str, outer: str) -> State:
+# -- Aggregate -----------------------------------------------------------------
+
+
+def aggregate(state: State, updates: Sequence[Integers], *, rule: str, outer: str, seats: int = 0) -> Outcome:
     """Return the next global state.
 
-    Updates are what a codec decoded: i64[P] within ±MAX_ABS. ValueError unless there are 1 … 64 of them.
+    Updates are what a codec decoded: i64[P] within ±MAX_ABS, in seat order. Fewer than a third of `seats` workers
+    may lie, and 0 seats means as many as there are updates. ValueError unless there are 1 … 64 updates, or for a
+    rule of no such name.
     """
-    if not 0 < len(updates) <= MAX_UPDATES:
-        raise ValueError(f"{len(updates)} updates")
-    combine, (advance, has_momentum) = RULES[rule].combine, OUTERS[outer]
+    found = find_rule(rule)
+    if not 0 < len(updates) <= MAX_UPDATES or isinstance(found, Reject):
+        raise ValueError(f"{len(updates)} updates by {rule!r}")
+    liars = min((max(seats, len(updates)) - 1) // 3, (len(updates) - 1) // 2)
+    history = [state.momentum.astype(np.int64)] if found.needs_history and state.momentum is not None else []
+    rows = [*updates, *history]
+    combine, outliers = _plan(found, rows, liars, has_history=bool(history))
+    advance = OUTERS[outer].advance
     weights = np.empty_like(state.weights)
-    momentum = np.zeros_like(state.weights) if state.momentum is None else state.momentum.copy()
-    for start in range(0, len(weights), CHUNK):
-        part = slice(start, start + CHUNK)
-        combined = combine(np.stack([update[part] for update in updates]))
-        next_weights, next_momentum = advance(
-            state.weights[part].astype(np.int64), momentum[part].astype(np.int64), combined
-        )
-        weights[part], momentum[part] = _to_int32(next_weights), _to_int32(next_momentum)
-    return State(weights, momentum if has_momentum else None)
+    momentum = None if state.momentum is None else np.empty_like(state.momentum)
+    for part in iterate_chunks(len(weights)):
+        combined = combine(np.stack([row[part] for row in rows]))
+        gathered = combined
+        if momentum is not None and state.momentum is not None:
+            kept = divide(MOMENTUM * state.momentum[part].astype(np.int64), MOMENTUM_UNIT)
+            momentum[part] = _to_int32(kept + combined)
+            gathered = momentum[part].astype(np.int64)
+        weights[part] = _to_int32(advance(state.weights[part].astype(np.int64), gathered, combined))
+    return Outcome(State(weights, momentum), outliers)
+
+
+Combine = Callable[[Integers], Integers]
+"""(i64[k, C]) -> i64[C]: one chunk of the rows."""
+
+
+def _plan(rule: Rule, rows: Sequence[Integers], liars: int, *, has_history: bool) -> tuple[Combine, tuple[int, ...]]:
+    """Look at the rows once; return how any chunk of them is combined, and the outliers."""
+    if not rule.needs_gram:
+        return lambda block: rule.reduce(block, liars), ()
+    began = begin_cohort(compute_gram(rows), liars=liars, has_history=has_history)
+    cohort = reduce(lambda before, stage: stage(before), rule.stages, began)
+    weights = (rule.weigh or weigh_mean)(cohort)
+    mixing = (cohort.mixing if rule.weigh is None else weights[None, :]).astype(np.int64)
+
+    def combine(block: Integers) -> Integers:
+        return rule.reduce(divide(combine_rows(mixing, block), UNIT), cohort.liars)
+
+    return combine, find_outliers(cohort, weights)
 
 
 def _to_int32(values: Integers) -> Vector:
     return np.clip(values, INT32.min, INT32.max).astype(np.int32)
 
 
-# -- Rules ---------------------------------------------------------------------
-
-
-def compute_mean(updates: Integers) -> Integers:
-    return _divide(updates.sum(axis=0), len(updates))
-
-
-def compute_median(updates: Integers) -> Integers:
-    """Coordinate-wise; of an even number the mean of the middle two."""
-    middle = (len(updates) - 1) // 2
-    ordered = np.sort(updates, axis=0)
-    return compute_mean(ordered[middle : len(updates) - middle])
-
-
-def compute_trimmed_mean(updates: Integers) -> Integers:
-    """Coordinate-wise mean without the ⌊(n−1)/3⌋ largest and smallest: as many as a certificate's quorum lets lie."""
-    trimmed = (len(updates) - 1) // 3
-    ordered = np.sort(updates, axis=0)
-    return compute_mean(ordered[trimmed : len(updates) - trimmed])
-
-
-def _divide(values: Integers, divisor: int) -> Integers:
-    """Divide by a positive integer, to the nearest, halves away from zero."""
-    quotient: Integers = np.sign(values) * ((2 * np.abs(values) + divisor) // (2 * divisor))
-    return quotient
-
-
-RULES: Mapping[str, Rule] = MappingProxyType(
-    {
-        "mean": Rule(compute_mean, needs_dense=False),
-        "median": Rule(compute_median, needs_dense=True),
-        "trimmed_mean": Rule(compute_trimmed_mean, needs_dense=True),
-    }
-)
-
 # -- Outer optimizers ----------------------------------------------------------
 
 # DiLoCo's outer Nesterov (arXiv:2311.08105: learning rate 0.7, momentum 0.9) in 256ths.
 OUTER_UNIT = 256
 OUTER_LEARNING_RATE = 179
-OUTER_MOMENTUM = 230
 
 
-def _add(weights: Integers, momentum: Integers, update: Integers) -> tuple[Integers, Integers]:
-    return weights + update, momentum
+def _add(weights: Integers, momentum: Integers, update: Integers) -> Integers:
+    return weights + update
 
 
-def _nesterov(weights: Integers, momentum: Integers, update: Integers) -> tuple[Integers, Integers]:
-    """m' = μ·m + u; θ' = θ + η·(μ·m' + u)."""
-    gathered = np.clip(_divide(OUTER_MOMENTUM * momentum, OUTER_UNIT) + update, INT32.min, INT32.max)
-    ahead = OUTER_MOMENTUM * gathered + OUTER_UNIT * update
-    return weights + _divide(OUTER_LEARNING_RATE * ahead, OUTER_UNIT * OUTER_UNIT), gathered
+def _nesterov(weights: Integers, momentum: Integers, update: Integers) -> Integers:
+    """θ' = θ + η·(μ·m' + u)."""
+    ahead = MOMENTUM * momentum + MOMENTUM_UNIT * update
+    return weights + divide(OUTER_LEARNING_RATE * ahead, OUTER_UNIT * MOMENTUM_UNIT)
 
 
 OUTERS: Mapping[str, Outer] = MappingProxyType(

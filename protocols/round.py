@@ -181,6 +181,8 @@ class Round:
     votes: Mapping[VoteKey, Mapping[Seat, bytes]] = field(default_factory=dict)
     changes: Mapping[int, Mapping[Seat, tuple[Entry, ...]]] = field(default_factory=dict)
     certificate: Certificate | None = None
+    shunned: frozenset[Seat] = frozenset()
+    """Seats of no standing, `protocols/standing.py`."""
 
 
 Step = tuple[Round, tuple[Effect, ...]]
@@ -293,11 +295,12 @@ def _has_waited(state: Round, heard: int) -> bool:
 
 
 def _to_gather(state: Round) -> tuple[Entry, ...]:
-    """Return what we hold, less the seats that sent two updates where a quorum is left without them."""
-    seats = sorted(state.held)
+    """Return what we hold, less the seats that sent two updates or are shunned where a quorum is left without them."""
+    seats, quorum = sorted(state.held), state.committee.quorum
     single = [s for s in seats if len(state.held[s]) == 1]
-    chosen = single if len(single) >= state.committee.quorum else seats
-    return tuple(state.held[s][0] for s in chosen) if len(chosen) >= state.committee.quorum else ()
+    trusted = [s for s in single if s not in state.shunned]
+    chosen = next((some for some in (trusted, single, seats) if len(some) >= quorum), [])
+    return tuple(state.held[s][0] for s in chosen)
 
 
 def _is_credible(state: Round, locked: tuple[Entry, ...], changes: Mapping[Seat, tuple[Entry, ...]]) -> bool:

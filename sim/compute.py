@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actors.ports import Aggregate, Evaluated, Refused, Train, Trained
+from actors.ports import Aggregate, Aggregated, Evaluated, Refused, Train, Trained
 from protocols.aggregation import INT32, Vector, aggregate, compute_state_length, join_state, split_state
 from protocols.codec import CODECS, Integers, compress
 from protocols.ids import ContentId, JobId
@@ -96,7 +96,7 @@ class SimCompute:
             return Ignore("no such job or update is open")
         return decoded if isinstance(decoded, Reject) else Accept()
 
-    async def aggregate(self, request: Aggregate) -> ContentId | Refused:
+    async def aggregate(self, request: Aggregate) -> Aggregated | Refused:
         job, data = self._jobs.get(request.job), await self._store.blob(request.state)
         decoded = [await self._decode(request.job, update) for update in request.updates]
         updates = [d for d in decoded if d is not None and not isinstance(d, Reject)]
@@ -104,8 +104,9 @@ class SimCompute:
             return Refused("no such job, state or update is open")
         await self._spend(self._costs.aggregate_s)
         state = split_state(model.decode_vector(data), job.package.parameters)
-        after = aggregate(state, updates, rule=job.package.rule, outer=job.package.outer)
-        return await self._put(join_state(after))
+        package = job.package
+        after = aggregate(state, updates, rule=package.rule, outer=package.outer, seats=request.seats)
+        return Aggregated(await self._put(join_state(after.state)), after.outliers)
 
     async def evaluate(self, job: JobId, state: ContentId, pages: tuple[ContentId, ...]) -> Evaluated | Refused:
         held, vector = self._jobs.get(job), await self._state(job, state)
@@ -138,7 +139,7 @@ class SimCompute:
         if held is None or data is None:
             return None
         vector = model.decode_vector(data)
-        if len(vector) != compute_state_length(held.package.parameters, held.package.outer):
+        if len(vector) != compute_state_length(held.package.parameters, held.package.rule, held.package.outer):
             return None
         return split_state(vector, held.package.parameters).weights
 

@@ -91,7 +91,7 @@ class SimProver:
         if job not in self._jobs or data is None:
             return Refused("no such job or vector is open")
         await self._life.spend(self._costs.commit_s * self._pace)
-        return commit(data)
+        return commit(data[: 4 * self._jobs[job].parameters])  # θ, without the momentum that may follow
 
     async def prove(self, job: JobId, weights: ContentId, page: ContentId) -> Proof | Refused:
         package = self._jobs.get(job)

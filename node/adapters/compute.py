@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from actors.ports import Aggregate, Evaluated, Refused, Store, Train, Trained
+from actors.ports import Aggregate, Aggregated, Evaluated, Refused, Store, Train, Trained
 from node.adapters.child import Log, Program
 from node.adapters.job_child import JobChild, Opening
 from node.sandbox import Limits
@@ -138,7 +138,7 @@ class ChildCompute:
             case _:
                 return Ignore("the child's answer is malformed")
 
-    async def aggregate(self, request: Aggregate) -> ContentId | Refused:
+    async def aggregate(self, request: Aggregate) -> Aggregated | Refused:
         held = await self._find(request.job, (request.state, *request.updates))
         if isinstance(held, Refused):
             return held
@@ -146,14 +146,19 @@ class ChildCompute:
         fields = {
             "state": self._path(request.state),
             "updates": [self._path(update) for update in request.updates],
+            "seats": request.seats,
             "next_state": str(state),
         }
         reply = await held.child.ask("aggregate", fields, timeout_s=self._settings.deadlines.aggregate_s)
         if isinstance(reply, Refused):
             return reply
-        size = compute_state_length(held.package.parameters, held.package.outer) * WORD_BYTES
+        outliers = _positions(reply, len(request.updates))
+        if isinstance(outliers, Refused):
+            return outliers
+        package = held.package
+        size = compute_state_length(package.parameters, package.rule, package.outer) * WORD_BYTES
         files = await self._take((state, size, size))
-        return files if isinstance(files, Refused) else files[0]
+        return files if isinstance(files, Refused) else Aggregated(files[0], outliers)
 
     async def evaluate(self, job: JobId, state: ContentId, pages: tuple[ContentId, ...]) -> Evaluated | Refused:
         held = await self._find(job, (state, *pages))
@@ -261,6 +266,13 @@ def _finite(reply: Frame | Refused, name: str) -> float | Refused:
         return reply
     value = reply.get(name)
     return value if isinstance(value, float) and math.isfinite(value) else Refused(f"{name} is not a finite number")
+
+
+def _positions(reply: Frame, count: int) -> tuple[int, ...] | Refused:
+    """Return the outliers: ascending positions below `count`."""
+    value = reply.get("outliers")
+    known = [p for p in range(count) if p in value] if isinstance(value, list) else None
+    return Refused("outliers are not positions of updates") if known is None or known != value else tuple(known)
 
 
 def _read_output(path: Path, low: int, high: int) -> bytes | Refused:

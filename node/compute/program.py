@@ -103,9 +103,11 @@ class _Job:
             if isinstance(decoded, Reject):
                 return Refusal(decoded.reason)
             updates.append(decoded)
-        after = aggregate(self._state(fields["state"]), updates, rule=self._rule, outer=self._outer)
-        write_vector(fields["next_state"], join_state(after))
-        return {}
+        state, outliers = aggregate(
+            self._state(fields["state"]), updates, rule=self._rule, outer=self._outer, seats=fields["seats"]
+        )
+        write_vector(fields["next_state"], join_state(state))
+        return {"outliers": list(outliers)}
 
     def evaluate(self, fields: Mapping[str, Any]) -> Answer:
         """Of a global state, or of one worker's weights."""
@@ -114,7 +116,7 @@ class _Job:
 
     def _state(self, path: str, *, or_weights: bool = False) -> State:
         parameters = self._signature.parameters
-        length = compute_state_length(parameters, self._outer)
+        length = compute_state_length(parameters, self._rule, self._outer)
         is_weights = or_weights and Path(path).stat().st_size == parameters * WORD_BYTES
         return split_state(read_vector(path, parameters if is_weights else length), parameters)
 

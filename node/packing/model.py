@@ -15,7 +15,7 @@ from node.errors import ContentError
 from node.packing.circuit import export_circuit
 from node.packing.flat import FlatModel, Shape
 from node.packing.manifest import ModelDraft, blob_path, write_blob, write_draft
-from protocols.aggregation import INT32, State, compute_state_length, join_state, validate_recipe
+from protocols.aggregation import INT32, begin_state, join_state, validate_recipe
 from protocols.ids import ContentId
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -89,6 +89,4 @@ def _encode_initial(initial: NDArray[np.float32], recipe: Recipe) -> bytes:
     """Round to the grid; an outer optimizer's momentum starts at zero and belongs to the state."""
     on_grid = np.rint(initial.astype(np.float64) * 2.0**recipe.scale_bits)
     weights = np.clip(on_grid, INT32.min, INT32.max).astype(np.int32)
-    has_momentum = compute_state_length(len(weights), recipe.outer) > len(weights)
-    state = join_state(State(weights, np.zeros_like(weights) if has_momentum else None))
-    return state.astype("<i4").tobytes()
+    return join_state(begin_state(weights, recipe.rule, recipe.outer)).astype("<i4").tobytes()

@@ -93,7 +93,7 @@ def describe(circuit: Circuit) -> Answer:
 def answer(circuit: Circuit, do: str, fields: Mapping[str, Any]) -> Answer:
     match do:
         case "commit":
-            return {"commitments": [circuit.commit(_any_vector(path)) for path in fields["vectors"]]}
+            return {"commitments": [circuit.commit(_weights(circuit, path)) for path in fields["vectors"]]}
         case "commit_pages":
             return {"commitments": [list(circuit.commit_page(_page(circuit, path))) for path in fields["pages"]]}
         case "compute_loss":
@@ -111,9 +111,11 @@ def _vector(circuit: Circuit, path: str) -> Vector:
     return read_vector(path, circuit.signature.parameters)
 
 
-def _any_vector(path: str) -> Vector:
-    """Return a vector of any length: a state may hold more than θ."""
-    return read_vector(path, Path(path).stat().st_size // LITTLE_INT32.itemsize)
+def _weights(circuit: Circuit, path: str) -> Vector:
+    """Return θ: what follows it in a global state, the momentum, is in no circuit."""
+    whole = read_vector(path, Path(path).stat().st_size // LITTLE_INT32.itemsize)
+    parameters = circuit.signature.parameters
+    return whole[:parameters] if len(whole) == 2 * parameters else whole
 
 
 def _page(circuit: Circuit, path: str) -> Rows:

@@ -303,6 +303,13 @@ def test_a_seat_with_two_updates_is_left_out() -> None:
     assert of_kind(SendProposal, effects) == [SendProposal(Proposal(NUMBER, 0, PARENT, LAST))]
 
 
+def test_a_shunned_seat_is_left_out_where_a_quorum_is_left() -> None:
+    _, effects = run(begin(shunned=frozenset({Seat(0)})), *held(0, 1, 2, 3))
+    assert of_kind(SendProposal, effects) == [SendProposal(Proposal(NUMBER, 0, PARENT, LAST))]
+    _, effects = run(begin(shunned=frozenset({Seat(0), Seat(1)})), *held(0, 1, 2, 3))
+    assert of_kind(SendProposal, effects) == [SendProposal(Proposal(NUMBER, 0, PARENT, ALL))]
+
+
 def test_either_of_two_updates_can_be_voted_for() -> None:
     forged = (entry_of(0, 1), *LAST)
     twice = UpdateHeld(Seat(0), entry_of(0, 1), 1.0)

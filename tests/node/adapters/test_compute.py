@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import trio
 
-from actors.ports import Aggregate, Compute, Evaluated, Refused, Train, Trained
+from actors.ports import Aggregate, Aggregated, Compute, Evaluated, Refused, Train, Trained
 from node.adapters import compute as adapter
 from node.adapters.compute import ChildCompute, Deadlines, Settings
 from node.packing import manifest
@@ -99,11 +99,11 @@ async def test_three_workers_learn_the_digits(packed_digits: Path, tmp_path: Pat
                 trained.append(result)
             updates = tuple(result.update for result in trained)
             assert [await compute.check_update(jobs[0], update) for update in updates] == [Accept()] * WORKERS
-            states = [await compute.aggregate(Aggregate(job, state, updates)) for job in jobs]
+            states = [await compute.aggregate(Aggregate(job, state, updates, WORKERS)) for job in jobs]
             assert len(set(states)) == 1  # bit-identical
             assert len({result.weights for result in trained}) == WORKERS
-            assert isinstance(states[0], bytes)
-            state = ContentId(states[0])
+            assert isinstance(states[0], Aggregated)
+            state = states[0].state
         verdict = await compute.evaluate(jobs[0], state, bench.data.challenge)
         assert isinstance(verdict, Evaluated)
         assert verdict.accuracy >= 0.93
@@ -206,7 +206,7 @@ async def test_updates_are_judged(packed_digits: Path, tmp_path: Path) -> None:
         assert isinstance(await bench.compute.check_update(JOB, short), Reject)
         assert isinstance(await bench.compute.check_update(JOB, ABSENT), Ignore)
         assert isinstance(await bench.compute.check_update(JobId(b"x" * 32), short), Ignore)
-        bad = Aggregate(JOB, bench.package.initial_state, (short,))
+        bad = Aggregate(JOB, bench.package.initial_state, (short,), WORKERS)
         assert isinstance(await bench.compute.aggregate(bad), Refused)
         assert isinstance(await bench.compute.aggregate(replace(bad, updates=())), Refused)
         assert isinstance(await bench.compute.train(bench.request(state=short)), Refused)

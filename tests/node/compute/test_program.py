@@ -98,8 +98,8 @@ def test_aggregate_is_the_rule_on_the_updates(bench: Bench) -> None:
         (bench.folder / f"u{worker}").write_bytes(update)
         paths.append(bench.path(f"u{worker}"))
     state = bench.write("state", np.arange(P))
-    fields: dict[str, object] = {"state": state, "updates": paths, "next_state": bench.path("next")}
-    assert bench.program.answer("aggregate", fields) == {}
+    fields: dict[str, object] = {"state": state, "updates": paths, "seats": 3, "next_state": bench.path("next")}
+    assert bench.program.answer("aggregate", fields) == {"outliers": []}
     decoded = [CODECS["int8"].encode(np.full(P, value))[1][0] for value in (300, 600, 1500)]
     assert set((bench.vector("next") - np.arange(P)).tolist()) == {round(sum(decoded) / 3)}
 
@@ -118,8 +118,8 @@ def test_a_momentum_belongs_to_the_state(packed_digits: Path, tmp_path: Path) ->
     bench = Bench(packed_digits, tmp_path, outer="nesterov", initial_state=refused.write("initial", both))
     assert bench.opened == {}
     assert bench.train(state=bench.path("initial"))["loss"] > 0
-    fields = {"state": bench.path("initial"), "updates": [bench.path("update")], "next_state": bench.path("next")}
-    assert bench.program.answer("aggregate", dict(fields)) == {}
+    paths = {"state": bench.path("initial"), "updates": [bench.path("update")], "next_state": bench.path("next")}
+    assert bench.program.answer("aggregate", {**paths, "seats": 1}) == {"outliers": []}
     assert len(bench.vector("next")) == 2 * P
     for state in ("next", "weights"):
         verdict = bench.program.answer("evaluate", {"state": bench.path(state), "pages": bench.pages(1)})
