@@ -18,7 +18,6 @@ import trio
 
 from actors import position as positions
 from actors.exchange import Exchange
-from actors.gossip import MailRecord
 from actors.mail import (
     CallWanted,
     GossipMail,
@@ -33,6 +32,7 @@ from actors.mail import (
     WatcherMail,
     round_key,
 )
+from actors.outbox import MailRecord
 from actors.ports import Aggregate, Inbox, Outbox, Ports, Record, Refused
 from protocols import round as rounds
 from protocols.chain import Certificate, ChainEvent, CommitRound, Entry, RoundCommitted, RoundNulled

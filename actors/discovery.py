@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from actors.exchange import Exchange
-from actors.mail import AddressesKnown, GossipMail, SendToLobby
+from actors.mail import AddressesKnown, CatchUp, GossipMail, SendToLobby
 from actors.ports import Inbox, NoAnswer, Outbox, PeerConnected, PeerEvent, PeerLost, Ports, Record
 from protocols import discovery
 from protocols.message import VERSIONS, Hello
@@ -24,6 +24,7 @@ from protocols.message import VERSIONS, Hello
 log = structlog.get_logger("skynet.actors.discovery")
 
 TICK_S = 0.25
+GAP_S = 2.0  # without any peer, after which messages may have passed us by; the relay recalls ten seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class DiscoveryActor:
         self._plan = plan
         self._exchange = exchange
         self._book = discovery.Book(ports.network.peer)
+        self._connected_s: float | None = None
+        """When there last were peers."""
 
     async def run(self, started: Callable[[], None]) -> None:
         self._exchange.serve()
@@ -77,8 +80,15 @@ class DiscoveryActor:
                 await self._step(discovery.PeerConnected(peer))
             for peer in sorted(self._book.connected - connected):
                 await self._step(discovery.PeerLost(peer, now_s))
+            if connected:
+                await self._note_connected(now_s)
             await self._step(discovery.TimePassed(now_s))
             await trio.sleep(TICK_S)
+
+    async def _note_connected(self, now_s: float) -> None:
+        before_s, self._connected_s = self._connected_s, now_s
+        if before_s is None or now_s - before_s > GAP_S:
+            await self._plan.to_gossip.send(CatchUp(before_s))
 
     async def _step(self, event: discovery.Event) -> None:
         self._book, effects = discovery.step(self._book, event)

@@ -137,7 +137,15 @@ class LeaveJob:
     job: JobId
 
 
-GossipMail = SendToLobby | SendToJob | FollowJob | JoinJob | LeaveJob
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """There are peers again: ask archives for what was said since there were none."""
+
+    since_s: float | None
+    """None: since the node's last life, as far as the Store knows."""
+
+
+GossipMail = SendToLobby | SendToJob | FollowJob | JoinJob | LeaveJob | CatchUp
 
 # -- To discovery --------------------------------------------------------------
 

@@ -95,6 +95,9 @@ class Network(Protocol):
     async def publish(self, topic: PubsubTopic, data: bytes) -> int:
         """Return the number of mesh peers it was offered to; 0 is not an error, the outbox resends."""
 
+    async def history(self, topic: PubsubTopic, first_s: float, last_s: float) -> Sequence[bytes] | NoAnswer:
+        """Ask archives for the encoded WakuMessages of a topic that were sent in that time, oldest first."""
+
     async def request(
         self, peer: PeerId, protocol: str, payload: bytes, *, limit_bytes: int, timeout_s: float
     ) -> bytes | NoAnswer: ...

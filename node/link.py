@@ -6,6 +6,8 @@ nobody upstairs restarts because a socket did.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from actors.ports import Network, NoAnswer, Responder, Validator
 from protocols.ids import PeerId, PubsubTopic
 
@@ -49,6 +51,9 @@ class Link:
 
     async def publish(self, topic: PubsubTopic, data: bytes) -> int:
         return await self._network.publish(topic, data) if self._network else 0
+
+    async def history(self, topic: PubsubTopic, first_s: float, last_s: float) -> Sequence[bytes] | NoAnswer:
+        return await self._network.history(topic, first_s, last_s) if self._network else DOWN
 
     async def request(
         self, peer: PeerId, protocol: str, payload: bytes, *, limit_bytes: int, timeout_s: float

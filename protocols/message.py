@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 
 from protocols import record
+from protocols.bloom import MAX_FILTER_BYTES, MAX_IDS
 from protocols.chain import Entry
 from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber
 from protocols.verdict import Ignore, Reject
@@ -27,6 +28,7 @@ MAX_INLINE_BYTES = 100 * 1024  # larger updates are pulled by content id
 MAX_SKEW_S = 60  # clocks of strangers
 MAX_AGE_S = 300  # beyond it an old envelope is not let in again; lower than delivery's GIVE_UP_S, and resends are lost
 MAX_SEATS = 64  # a bit each in a vote's participants
+MAX_AFTER = 8  # ids that an envelope names as its history; we name four
 MAX_VIEW = 2**32 - 1  # a uint32 in what is signed
 SIGNED_PREFIX = b"skynet envelope 1"
 
@@ -127,6 +129,17 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class Synced:
+    """Job: what the sender has, so that others see what it lacks, and what it asks for."""
+
+    heads: tuple[MessageId, ...]
+    """The last messages that it sent or handed on."""
+    has: bytes
+    """Bloom filter of its last messages; empty: it doesn't say."""
+    wanted: tuple[MessageId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ResultSealed:
     """Job, unsealed: the final state, HPKE-sealed to the requester, may be had under `sealed`."""
 
@@ -146,6 +159,7 @@ Body = (
     | ViewChanged
     | RoundReported
     | Acknowledged
+    | Synced
     | ResultSealed
 )
 
@@ -158,11 +172,16 @@ KINDS: dict[str, type[Body]] = {
     "view": ViewChanged,
     "round": RoundReported,
     "ack": Acknowledged,
+    "sync": Synced,
     "result": ResultSealed,
 }
 NAMES = {cls: name for name, cls in KINDS.items()}
-SEALED = frozenset({"update", "proposal", "vote", "view", "round", "ack"})
+SEALED = frozenset({"update", "proposal", "vote", "view", "round", "ack", "sync"})
 """Kinds whose body is AEAD under the job key."""
+ORDERED = frozenset({"proposal", "vote", "view", "round"})
+"""Kinds that mean something after what their sender knew: handed on in causal order."""
+PASSING = frozenset({"ack", "sync"})
+"""Kinds that are about other messages: never resent, archived or part of a history."""
 
 # -- Envelope ------------------------------------------------------------------
 
@@ -180,11 +199,23 @@ class Envelope:
     sent_s: int
     body: bytes
     """A record, sealed if the kind is."""
+    after: tuple[MessageId, ...] = ()
+    """The last messages of the job that the sender had sent or handed on: its causal history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An envelope that passed the gossip check, and its id."""
+
+    envelope: Envelope
+    id: MessageId
+    wire: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class _Signed:
-    envelope: Envelope
+    envelope: bytes
+    """As the sender encoded it: fields of a newer version stay under its signature."""
     signature: bytes
 
 
@@ -201,16 +232,18 @@ def seal_context(envelope: Envelope) -> bytes:
 
 def encode_envelope(envelope: Envelope, sign: Callable[[bytes], bytes]) -> bytes:
     """Return the envelope's wire bytes."""
-    return record.encode(_Signed(envelope, sign(signed_part(envelope))))
+    signed = signed_part(envelope)
+    return record.encode(_Signed(signed[len(SIGNED_PREFIX) :], sign(signed)))
 
 
 def message_id(envelope: Envelope) -> MessageId:
+    """Return the id of an envelope of ours."""
     return MessageId(hashlib.sha256(signed_part(envelope)).digest())
 
 
 def open_envelope(
     data: bytes, *, now_s: float, verify: Callable[[bytes, bytes, bytes], bool], fresh: bool = True
-) -> Envelope | Ignore | Reject:
+) -> Opened | Ignore | Reject:
     """Check one envelope as gossip does.
 
     [REJECT] it decodes within the size limit; its kind's job field is as the kind demands; the
@@ -221,22 +254,34 @@ def open_envelope(
     signed = record.decode(_Signed, data, limit_bytes=MAX_ENVELOPE_BYTES)
     if isinstance(signed, Reject):
         return signed
-    envelope = signed.envelope
+    envelope = record.decode(Envelope, signed.envelope, limit_bytes=MAX_ENVELOPE_BYTES)
+    if isinstance(envelope, Reject):
+        return envelope
     if not VERSIONS[0] <= envelope.version <= VERSIONS[1]:
         return Ignore(f"envelope version {envelope.version}; this node speaks {VERSIONS[0]} to {VERSIONS[1]}")
     if envelope.kind not in KINDS:
         return Ignore(f"unknown kind {envelope.kind!r:.40}")
-    if len(envelope.sender) != 32 or len(envelope.job) not in (0, 32) or len(signed.signature) != 64:
+    fault = _fault_of(envelope, signed.signature)
+    if fault is not None:
+        return fault
+    if fresh and not -MAX_SKEW_S <= now_s - envelope.sent_s <= MAX_AGE_S:
+        return Ignore(f"sent {now_s - envelope.sent_s:+.0f} s away from our clock")
+    signed_bytes = SIGNED_PREFIX + signed.envelope
+    if not verify(envelope.sender, signed_bytes, signed.signature):
+        return Reject("bad signature")
+    return Opened(envelope, MessageId(hashlib.sha256(signed_bytes).digest()), data)
+
+
+def _fault_of(envelope: Envelope, signature: bytes) -> Reject | None:
+    if len(envelope.sender) != 32 or len(envelope.job) not in (0, 32) or len(signature) != 64:
         return Reject("a key, job id or signature of the wrong length")
     if (envelope.kind in ("hello", "job")) == bool(envelope.job):
         return Reject(f"kind {envelope.kind} on the wrong topic")
     if envelope.sequence < 0 or envelope.sequence >= 2**63:
         return Reject("sequence out of range")
-    if fresh and not -MAX_SKEW_S <= now_s - envelope.sent_s <= MAX_AGE_S:
-        return Ignore(f"sent {now_s - envelope.sent_s:+.0f} s away from our clock")
-    if not verify(envelope.sender, signed_part(envelope), signed.signature):
-        return Reject("bad signature")
-    return envelope
+    if len(envelope.after) > MAX_AFTER:
+        return Reject(f"more than {MAX_AFTER} messages as its history")
+    return None
 
 
 def decode_body(kind: str, body: bytes) -> Body | Reject:
@@ -246,4 +291,8 @@ def decode_body(kind: str, body: bytes) -> Body | Reject:
         return Reject(f"{kind}: no view")
     if isinstance(message, VoteCast) and not 0 <= message.participants < 1 << MAX_SEATS:
         return Reject(f"{kind}: participants beyond {MAX_SEATS} seats")
+    if isinstance(message, Synced) and (
+        len(message.has) > MAX_FILTER_BYTES or len(message.heads) > MAX_AFTER or len(message.wanted) > MAX_IDS
+    ):
+        return Reject(f"{kind}: it says more than it may")
     return message

@@ -1,4 +1,4 @@
-"""What the relay remembers of messages: ids that it has seen, and the last few seconds in full.
+"""What the relay remembers of messages: the last few seconds in full, and for how long their ids.
 
 Both are bounded, so that no flow of messages makes a node grow. Spec: protocols/README.md, "Waku".
 """
@@ -10,32 +10,8 @@ from collections import deque
 from protocols.ids import PubsubTopic
 
 SEEN_S = 120.0  # go-libp2p's; a copy that travels longer is delivered again, and delivery de-duplicates
-SEEN_IDS = 131_072  # 120 s at 1,000 messages/s: about 20 MB; when it is too low duplicates circulate
+SEEN_IDS = 131_072  # 120 s at 1,000 messages/s: about 13 MB; when it is too low duplicates circulate
 HISTORY_BYTES = 32 * 1024 * 1024  # 200 of the largest messages; too low, and a reconnected peer misses some
-
-
-class Seen:
-    """Ids of the last SEEN_S seconds, the oldest forgotten first."""
-
-    def __init__(self) -> None:
-        self._until: dict[bytes, float] = {}  # insertion order is order of expiry
-
-    def __contains__(self, message: bytes) -> bool:
-        return message in self._until
-
-    def __len__(self) -> int:
-        return len(self._until)
-
-    def add(self, message: bytes, now_s: float) -> None:
-        self._until[message] = now_s + SEEN_S
-        if len(self._until) > SEEN_IDS:
-            del self._until[next(iter(self._until))]
-
-    def expire(self, now_s: float) -> None:
-        for message, until_s in list(self._until.items()):
-            if until_s > now_s:
-                return
-            del self._until[message]
 
 
 class History:

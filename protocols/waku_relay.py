@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from protocols.ids import PeerId, PubsubTopic
+from protocols.seen import Seen
 from protocols.verdict import Accept, Ignore, Reject
 from protocols.waku import MAX_MESSAGE_BYTES, gossip_id
 from protocols.waku_conduct import BROKEN_PROMISE, MALFORMED, REJECTED, Conduct
@@ -40,7 +41,7 @@ from protocols.waku_event import (
     Send,
     SendingOpened,
 )
-from protocols.waku_history import History, Seen
+from protocols.waku_history import SEEN_IDS, SEEN_S, History
 from protocols.waku_mesh import DEGREE, DEGREE_LOW, Meshes
 from protocols.waku_rpc import IHave, Prune, Publication, Rpc, Subscription
 
@@ -67,7 +68,7 @@ class _Peer:
 class Relay:
     def __init__(self, seed: bytes) -> None:
         """`seed` decides every draw."""
-        self.seen = Seen()
+        self.seen = Seen(SEEN_S, SEEN_IDS)
         self.conduct = Conduct()
         self.meshes = Meshes(seed, self.conduct)
         self._peers: dict[PeerId, _Peer] = {}
@@ -199,7 +200,7 @@ class Relay:
             self._promises.pop(message, None)
             if message in self.seen:
                 continue  # [IGNORE] a copy
-            self.seen.add(message, now_s)
+            self.seen.add((message,), now_s)
             if len(publication.data) > MAX_MESSAGE_BYTES:
                 self.conduct.charge(sender, REJECTED)  # [REJECT] larger than Waku carries
                 continue
@@ -251,7 +252,7 @@ class Relay:
         effects: list[Effect] = []
         if message not in self.seen and publication.topic in self.meshes:
             effects.append(Deliver(publication))
-        self.seen.add(message, now_s)
+        self.seen.add((message,), now_s)
         self._history.put(message, publication.topic, publication.data)
         subscribers = self.subscribers(publication.topic)
         few = len(subscribers) <= FLOOD_PEERS

@@ -8,7 +8,8 @@ requests are a message there and one back. Connections break when an end dies or
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import combinations, count
@@ -28,12 +29,14 @@ from actors.ports import (
 )
 from protocols.discovery import peer_of
 from protocols.ids import PeerId, PubsubTopic
-from protocols.verdict import Accept
+from protocols.verdict import Accept, Reject
+from protocols.waku import decode_message
 from sim.life import Life
 from sim.trace import Trace, short
 
 DEGREE = 6  # gossipsub's: neighbours that a host chooses for a topic; others choose it, too
 DETECT_S = 5.0  # until a connection over a cut is given up
+ARCHIVED = 1024  # messages that a host can be asked for
 HEADER_BYTES = 100  # of frames and packets around a message
 
 # -- What is between hosts -------------------------------------------------------
@@ -182,6 +185,7 @@ class SimHost:
         self.neighbours: set[PeerId] = set()
         self.topics: dict[PubsubTopic, Validator] = {}
         self.busy_until_s = 0.0
+        self.archive: deque[tuple[float, PubsubTopic, bytes]] = deque(maxlen=ARCHIVED)
         self._internet = internet
         self._peer = peer
         self._life = life
@@ -264,7 +268,13 @@ class SimHost:
         if topic in self.topics and (topic, parcel.id) not in self._seen:
             await self._arrivals.send(Gossip(topic, data))
         self._seen.add((topic, parcel.id))
+        self._keep(topic, data)
         return self._forward(parcel, None)
+
+    def _keep(self, topic: PubsubTopic, data: bytes) -> None:
+        message = decode_message(data)
+        if not isinstance(message, Reject) and not message.ephemeral:
+            self.archive.append((message.timestamp_ns / 1e9, topic, data))
 
     def _forward(self, parcel: _Parcel, source: PeerId | None) -> int:
         targets = [peer for peer in self._mesh(parcel.topic) if peer != source]
@@ -314,8 +324,21 @@ class SimHost:
         verdict = validate(source, parcel.data)
         self._internet.trace.note("deliver", source, self._peer, parcel.id, type(verdict).__name__)
         if isinstance(verdict, Accept):
+            self._keep(parcel.topic, parcel.data)
             await self._arrivals.send(Gossip(parcel.topic, parcel.data))
             self._forward(parcel, source)
+
+    async def history(self, topic: PubsubTopic, first_s: float, last_s: float) -> Sequence[bytes] | NoAnswer:
+        """Of the first neighbour that can be asked: every host is a full node and keeps an archive."""
+        await self._life.spend(2 * self._internet.weather.latency_s)
+        for peer in sorted(self.neighbours):
+            host = self._internet.host(peer)
+            if host is not None and self._internet.can_reach(self._peer, peer):
+                found = [data for heard_s, of, data in host.archive if of == topic and first_s <= heard_s <= last_s]
+                self._internet.bytes_sent += sum(map(len, found))
+                self._internet.trace.note("recall", self._peer, peer, topic, len(found))
+                return found
+        return NoAnswer("no neighbour")
 
     # -- Requests
 

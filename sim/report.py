@@ -16,7 +16,7 @@ from protocols.chain import (
     WorkerPaid,
     WorkerSlashed,
 )
-from protocols.delivery import Counts
+from protocols.delivery_event import Counts
 from protocols.ids import Address, RoundNumber
 from protocols.job import compute_holdings, compute_liabilities
 from sim.chain import SimChain

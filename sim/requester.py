@@ -34,7 +34,7 @@ from protocols.chain import (
 )
 from protocols.evidence import compute_job_id, pages_root
 from protocols.ids import Address, ContentId, Digest, JobId, RoundNumber, Wei
-from protocols.message import Envelope, ResultSealed, RoundReported, VoteCast, decode_body, open_envelope
+from protocols.message import Opened, ResultSealed, RoundReported, VoteCast, decode_body, open_envelope
 from sim import model
 from sim.chain import time_s
 from sim.compute import evaluate
@@ -255,8 +255,8 @@ class Requester:
         await trio.sleep(POLL_S)
 
     def _read_result(self, wire: bytes) -> ResultSealed | None:
-        envelope = open_envelope(wire, now_s=time_s(), verify=self._process.vault.verify, fresh=False)
-        body = decode_body(envelope.kind, envelope.body) if isinstance(envelope, Envelope) else None
+        opened = open_envelope(wire, now_s=time_s(), verify=self._process.vault.verify, fresh=False)
+        body = decode_body(opened.envelope.kind, opened.envelope.body) if isinstance(opened, Opened) else None
         return body if isinstance(body, ResultSealed) else None
 
     async def _open(self, job: JobId, result: ResultSealed) -> bytes | None:

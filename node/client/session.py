@@ -312,8 +312,8 @@ class Session:
 
     async def _result_from(self, peer: PeerId, job: JobId, state: ContentId) -> bytes | None:
         for wire in await self.exchange.ask_results(peer, job):
-            envelope = open_envelope(wire, now_s=0.0, verify=self._vault.verify, fresh=False)
-            body = Reject("no envelope") if isinstance(envelope, Ignore | Reject) else _result_in(envelope)
+            opened = open_envelope(wire, now_s=0.0, verify=self._vault.verify, fresh=False)
+            body = Reject("no envelope") if isinstance(opened, Ignore | Reject) else _result_in(opened.envelope)
             if isinstance(body, Reject) or body.job != job or body.state != state:
                 continue
             if not await self.exchange.fetch_blobs((body.sealed,), (peer, *self._house.link.connected())):

@@ -6,16 +6,19 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgpack
 import pytest
 from any_record import any_of, mutations
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols import delivery, record
+from protocols.bloom import MAX_FILTER_BYTES, MAX_IDS
 from protocols.chain import Entry
 from protocols.ids import Address, Commitment, ContentId, Digest, RoundNumber
 from protocols.message import (
     KINDS,
+    MAX_AFTER,
     MAX_AGE_S,
     MAX_ENVELOPE_BYTES,
     MAX_INLINE_BYTES,
@@ -24,12 +27,15 @@ from protocols.message import (
     MAX_VIEW,
     NAMES,
     SEALED,
+    SIGNED_PREFIX,
     Acknowledged,
     Body,
     Envelope,
     Hello,
     MessageId,
+    Opened,
     Proposal,
+    Synced,
     UpdateAnnounced,
     ViewChanged,
     VoteCast,
@@ -73,7 +79,11 @@ def verify(key: bytes, message: bytes, signature: bytes) -> bool:
 
 def opened(envelope: Envelope, *, key: bytes = KEY, fresh: bool = True) -> Envelope | Ignore | Reject:
     data = encode_envelope(envelope, sign_as(key))
-    return open_envelope(data, now_s=NOW_S, verify=verify, fresh=fresh)
+    found = open_envelope(data, now_s=NOW_S, verify=verify, fresh=fresh)
+    if not isinstance(found, Opened):
+        return found
+    assert (found.id, found.wire) == (message_id(envelope), data)
+    return found.envelope
 
 
 @pytest.mark.parametrize("envelope", [LOBBY, MAIL])
@@ -126,6 +136,21 @@ def test_reject_a_sequence_out_of_range(sequence: int) -> None:
     assert isinstance(opened(replace(LOBBY, sequence=sequence)), Reject)
 
 
+def test_reject_a_history_without_end() -> None:
+    assert isinstance(opened(replace(MAIL, after=(MessageId(bytes(32)),) * MAX_AFTER)), Envelope)
+    assert isinstance(opened(replace(MAIL, after=(MessageId(bytes(32)),) * (MAX_AFTER + 1))), Reject)
+
+
+def test_fields_of_a_newer_release_stay_under_its_signature() -> None:
+    """It adds a field at the end and still speaks our version: we open it, and name it as its sender does."""
+    newer = msgpack.packb([*msgpack.unpackb(record.encode(MAIL)), "a field that we don't know"])
+    signed = SIGNED_PREFIX + newer
+    found = open_envelope(msgpack.packb([newer, sign_as(KEY)(signed)]), now_s=NOW_S, verify=verify)
+    assert isinstance(found, Opened)
+    assert found.envelope == MAIL
+    assert found.id == hashlib.sha256(signed).digest()
+
+
 # -- IGNORE ------------------------------------------------------------------------
 
 
@@ -166,16 +191,16 @@ def test_random_bytes_are_a_verdict(data: bytes) -> None:
 def test_mutated_envelopes_never_raise(envelope: Envelope, data: st.DataObject) -> None:
     wire = mutations(data.draw, encode_envelope(envelope, sign_as(KEY)))
     let_in = open_envelope(wire, now_s=NOW_S, verify=lambda *_: True)
-    if isinstance(let_in, Envelope):
-        seal_context(let_in)
-        message_id(let_in)
+    if isinstance(let_in, Opened):
+        seal_context(let_in.envelope)
+        message_id(let_in.envelope)
 
 
 @given(st.sampled_from(sorted(KINDS)), st.data())
 def test_bodies_come_back_as_they_were_or_are_refused(kind: str, data: st.DataObject) -> None:
     body = data.draw(any_of(KINDS[kind]))
     decoded = decode_body(kind, record.encode(body))
-    assert decoded == body or (isinstance(decoded, Reject) and kind in ("proposal", "vote", "view"))
+    assert decoded == body or (isinstance(decoded, Reject) and kind in ("proposal", "vote", "view", "sync"))
     assert isinstance(decode_body(kind, mutations(data.draw, record.encode(body))), Body | Reject)
 
 
@@ -206,6 +231,14 @@ def test_the_largest_inline_update_fits_an_envelope() -> None:
 def test_the_largest_acknowledgement_fits_an_envelope() -> None:
     body = record.encode(Acknowledged((MessageId(bytes(32)),) * delivery.ACKS_AT_ONCE))
     assert isinstance(opened(replace(MAIL, kind="ack", body=body + bytes(28))), Envelope)
+
+
+def test_the_largest_request_fits_an_envelope() -> None:
+    body = Synced((MessageId(bytes(32)),) * MAX_AFTER, bytes(MAX_FILTER_BYTES), (MessageId(bytes(32)),) * MAX_IDS)
+    assert decode_body("sync", record.encode(body)) == body
+    assert isinstance(opened(replace(MAIL, kind="sync", body=record.encode(body) + bytes(28))), Envelope)
+    for changes in ({"has": bytes(MAX_FILTER_BYTES + 1)}, {"heads": body.heads * 2}, {"wanted": body.wanted * 2}):
+        assert isinstance(decode_body("sync", record.encode(replace(body, **changes))), Reject)  # type: ignore[arg-type]
 
 
 def test_each_kind_has_one_name() -> None:

@@ -28,7 +28,7 @@ from protocols.waku_event import (
     Send,
     SendingOpened,
 )
-from protocols.waku_history import History, Seen
+from protocols.waku_history import History
 from protocols.waku_mesh import DEGREE_HIGH, DEGREE_LOW
 from protocols.waku_relay import Relay
 from protocols.waku_rpc import IHave, Prune, Publication, Rpc, Subscription, decode_rpc, encode_publication, encode_rpc
@@ -410,16 +410,6 @@ def test_subscriptions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     topics = [PubsubTopic(f"/t/{n}") for n in range(3)]
     relay.handle(RpcReceived(peer, Rpc(subscriptions=tuple(Subscription(t, True) for t in topics))), 0.0)
     assert [relay.subscribers(topic) for topic in topics] == [[peer], [peer], []]
-
-
-def test_seen_ids_expire_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waku_history, "SEEN_IDS", 3)
-    seen = Seen()
-    for n in range(5):
-        seen.add(b"%d" % n, float(n))
-    assert [b"%d" % n in seen for n in range(5)] == [False, False, True, True, True]
-    seen.expire(3.5 + waku_history.SEEN_S)
-    assert len(seen) == 1
 
 
 def test_history_is_bounded_in_bytes_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
