@@ -85,9 +85,9 @@ class Package:
     """Without the batch axis."""
     y_shape: tuple[int, ...]
     codec: str
-    """Update codec by name: `int8`."""
+    """Update codec by name: `int8`, `int8z`, `top2`."""
     rule: str
-    """Aggregation rule by name: `mean`, `median`, `trimmed_mean`."""
+    """Aggregation rule by name, a chain such as `history+median`; see `protocols/rule.py`."""
     outer: str
     """Outer optimizer by name: `none`, `nesterov`."""
     circuit: Circuit
