@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MAX_VARINT = 2**64 - 1
+MAX_FIELDS = 16_384  # of one message, nested ones apart: a megabyte of empty fields would take half a second
 
 
 class Malformed(ValueError):
@@ -85,8 +86,11 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
     Fixed-width values are skipped: no message of Waku's has any.
     """
-    position, end = 0, len(data)
+    position, end, count = 0, len(data), 0
     while position < end:
+        count += 1
+        if count > MAX_FIELDS:
+            raise Malformed(f"more than {MAX_FIELDS} fields")
         key, position = decode_varint(data, position)
         number, kind = key >> 3, key & 7
         if number == 0:

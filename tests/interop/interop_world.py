@@ -15,6 +15,7 @@ import trio
 
 from actors.ports import Gossip, PeerEvent, Validator
 from node.adapters.libp2p import LibP2PConfig, LibP2PNetwork, open_network
+from node.adapters.libp2p.service import Archive
 from protocols.ids import ContentTopic
 from protocols.verdict import Accept, Reject, Verdict
 from protocols.waku import WakuMessage, decode_message, pubsub_topic
@@ -24,7 +25,7 @@ CLUSTER, SHARDS = 1717, 8
 TOPIC = pubsub_topic(CLUSTER, 0)
 CHAT = ContentTopic("/chat/2/lobby/proto")
 """On shard 0 of 8: js and we compute it alike."""
-ANSWER_S = 15.0
+ANSWER_S = 60.0
 
 
 def find_node() -> str:
@@ -133,11 +134,13 @@ def judge(_peer: str, data: bytes) -> Verdict:
 
 
 @asynccontextmanager
-async def our_node(seed: int = 1, validate: Validator = judge, **config: Any) -> AsyncIterator[Ours]:
+async def our_node(
+    seed: int = 1, validate: Validator = judge, archive: Archive | None = None, **config: Any
+) -> AsyncIterator[Ours]:
     gossip_in, gossip = trio.open_memory_channel[Gossip](1000)
     events, _ = trio.open_memory_channel[PeerEvent](math.inf)
     config.setdefault("listen", ("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"))
     settings = LibP2PConfig(cluster=CLUSTER, shards=SHARDS, **config)
-    async with open_network(settings, seed.to_bytes(32, "big"), gossip_in, events) as network:
+    async with open_network(settings, seed.to_bytes(32, "big"), gossip_in, events, archive) as network:
         await network.subscribe(TOPIC, validate)
         yield Ours(network, gossip)

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from protocols.waku import MIN_OWN_CLUSTER
 
 DEFAULT_CLUSTER = 1717
 DEFAULT_SHARDS = 8
+
+
+class Role(Enum):
+    """What a node does for others, and what it needs from them."""
+
+    FULL = "full"
+    """Relays, and serves light peers: light push, filter, store."""
+    RELAY = "relay"
+    """Relays what it follows itself."""
+    LIGHT = "light"
+    """Relays nothing: full peers publish for it, push to it and keep for it what it missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +34,7 @@ class LibP2PConfig:
     """Waku cluster; peers of another one are disconnected."""
     shards: int = DEFAULT_SHARDS
     """Shards of the cluster, told to peers as ours."""
+    role: Role = Role.FULL
     max_peers: int = 128
     """Connections in both directions; beyond, new ones are refused."""
     max_peer_streams: int = 64

@@ -11,12 +11,11 @@ from node.adapters.libp2p.streams import (
     StreamFault,
     open_stream,
     read_varint_frame,
-    write_all,
+    write_varint_frame,
 )
 from protocols.ids import PeerId
 from protocols.verdict import Reject
 from protocols.waku import MAX_METADATA_BYTES, METADATA, Metadata, decode_metadata, encode_metadata
-from protocols.waku_wire import encode_varint
 
 TIMEOUT_S = 5.0
 
@@ -26,7 +25,7 @@ async def ask_metadata(host: Any, peer: PeerId, own: Metadata) -> Metadata:
     try:
         with trio.fail_after(TIMEOUT_S):
             async with open_stream(host, peer, METADATA) as stream:
-                await _write(stream, own)
+                await write_varint_frame(stream, encode_metadata(own))
                 answer = await _read(stream)
             return answer
     except trio.TooSlowError:
@@ -37,13 +36,8 @@ async def answer_metadata(stream: Stream, own: Metadata) -> Metadata:
     """Answer one question and return what the peer said of itself."""
     with trio.fail_after(TIMEOUT_S):
         asked = await _read(stream)
-        await _write(stream, own)
+        await write_varint_frame(stream, encode_metadata(own))
         return asked
-
-
-async def _write(stream: Stream, metadata: Metadata) -> None:
-    data = encode_metadata(metadata)
-    await write_all(stream, encode_varint(len(data)) + data)
 
 
 async def _read(stream: Stream) -> Metadata:

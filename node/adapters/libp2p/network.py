@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ import trio
 from multiaddr import Multiaddr
 
 from actors.ports import Gossip, Network, NoAnswer, Outbox, PeerEvent, Responder, Validator
-from node.adapters.libp2p.config import LibP2PConfig
+from node.adapters.libp2p.config import LibP2PConfig, Role
 from node.adapters.libp2p.dialling import BadAddress, connect, is_peer_id, parse_target, resolve
 from node.adapters.libp2p.host import build_host, check_free, run_host
 from node.adapters.libp2p.peers import Peers
 from node.adapters.libp2p.queue import SheddingQueue
 from node.adapters.libp2p.relay import RelayCounts, RelayShell
 from node.adapters.libp2p.requests import Requests
+from node.adapters.libp2p.service import Archive, Service, ServiceCounts
 from node.adapters.libp2p.streams import Stream, StreamFault, is_connected, peer_of
 from protocols.ids import PeerId, PubsubTopic
 from protocols.waku import METADATA, RELAY, Metadata
@@ -38,12 +40,21 @@ class NetworkCounts:
     """Inbound streams that ended in an exception."""
     streams_refused: int
     responder_faults: int
+    service: ServiceCounts | None
+    """Of a full node."""
 
 
 class LibP2PNetwork(Network):
     """Made by `open_network`."""
 
-    def __init__(self, config: LibP2PConfig, host: Any, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        config: LibP2PConfig,
+        host: Any,
+        nursery: trio.Nursery,
+        archive: Archive | None,
+        time_s: Callable[[], float],
+    ) -> None:
         self._host = host
         self._swarm = host.get_network()
         self._peer = PeerId(host.get_id().to_base58())
@@ -60,6 +71,10 @@ class LibP2PNetwork(Network):
         self._swarm.register_notifee(self._peers)
         host.set_stream_handler(METADATA, self._peers.serve_metadata)
         self._serve(RELAY, self._relay.serve)
+        self._service: Service | None = None
+        if config.role is Role.FULL:
+            self._service = Service(config, host, nursery, self._relay, archive, time_s)
+            self._service.register(self._serve)
 
     # -- Who we are ------------------------------------------------------------
 
@@ -80,7 +95,12 @@ class LibP2PNetwork(Network):
     def counts(self) -> NetworkCounts:
         guard = self._swarm.guard
         return NetworkCounts(
-            self._relay.counts(), self._deliveries.shed, guard.faults, guard.refused, self._requests.responder_faults
+            self._relay.counts(),
+            self._deliveries.shed,
+            guard.faults,
+            guard.refused,
+            self._requests.responder_faults,
+            self._service.counts() if self._service else None,
         )
 
     # -- Connections -----------------------------------------------------------
@@ -151,6 +171,8 @@ class LibP2PNetwork(Network):
 
     def _deliver(self, gossip: Gossip) -> None:
         self._deliveries.put(gossip, len(gossip.data))
+        if self._service:
+            self._service.deliver(gossip)
 
     async def history(self, topic: PubsubTopic, first_s: float, last_s: float) -> Sequence[bytes] | NoAnswer:
         await trio.lowlevel.checkpoint()
@@ -194,6 +216,8 @@ class LibP2PNetwork(Network):
     def _start(self, gossip: Outbox[Gossip], events: Outbox[PeerEvent]) -> None:
         self._nursery.start_soon(self._relay.beat)
         self._nursery.start_soon(self._peers.announce, events)
+        if self._service:
+            self._nursery.start_soon(self._service.run)
         self._nursery.start_soon(self._hand_over, gossip)
 
     async def _hand_over(self, gossip: Outbox[Gossip]) -> None:
@@ -212,9 +236,12 @@ async def open_network(
     identity_seed: bytes,
     gossip: Outbox[Gossip],
     events: Outbox[PeerEvent],
+    archive: Archive | None = None,
+    time_s: Callable[[], float] = time.time,
 ) -> AsyncIterator[LibP2PNetwork]:
     """Listen, and run until the block ends. `identity_seed` is the node key's Ed25519 seed, 32 bytes.
 
+    `archive` is for a full node's store; `time_s` stamps messages that light peers left without a timestamp.
     The channels stay the caller's. Raises OSError when an address can't be listened on.
     """
     listen = [Multiaddr(address) for address in config.listen]
@@ -225,7 +252,7 @@ async def open_network(
     async with trio.open_nursery() as outer:
         await outer.start(run_host, host, listen, stop)
         async with trio.open_nursery() as nursery:
-            network = LibP2PNetwork(config, host, nursery)
+            network = LibP2PNetwork(config, host, nursery, archive, time_s)
             network._start(gossip, events)
             try:
                 yield network

@@ -11,7 +11,7 @@ its queue sheds the oldest publications, and it is disconnected when it doesn't 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,6 +97,11 @@ class RelayShell:
     def mesh(self, topic: PubsubTopic) -> tuple[PeerId, ...]:
         return self._relay.meshes.members(topic)
 
+    @property
+    def followed(self) -> Container[PubsubTopic]:
+        """Topics that we relay, as of whenever it is asked."""
+        return self._validators.keys()
+
     # -- What the node asks ----------------------------------------------------
 
     def subscribe(self, topic: PubsubTopic, validate: Validator) -> None:
@@ -118,6 +123,16 @@ class RelayShell:
             if not isinstance(verdict, Accept):
                 log.error("our own message fails its topic's check and is not sent: %s", verdict.reason)
                 return 0
+        self._counts.published += 1
+        return self._feed(Published(publication))
+
+    async def publish_for(self, peer: PeerId, topic: PubsubTopic, data: bytes) -> int | Ignore | Reject:
+        """Publish what a light peer gave us; return the number of peers it was offered to, or why it wasn't."""
+        publication = Publication(topic, data)
+        verdict = self._judge(peer, publication)
+        if not isinstance(verdict, Accept):
+            return verdict
+        await self._wait_room()
         self._counts.published += 1
         return self._feed(Published(publication))
 

@@ -13,6 +13,7 @@ import trio
 from libp2p.peer.id import ID
 
 from protocols.ids import PeerId
+from protocols.waku_wire import encode_varint
 
 log = logging.getLogger("skynet.node.adapters.libp2p")
 
@@ -195,14 +196,30 @@ async def write_frame(stream: Stream, data: bytes) -> None:
         await write_all(stream, data)
 
 
-async def read_varint_frame(stream: Stream, limit: int) -> bytes:
-    """Read a frame with a varint length, as Waku's request protocols use."""
+async def read_varint_frame(stream: Stream, limit: int, first: bytes = b"") -> bytes:
+    """Read a frame with a varint length, as Waku's request protocols use; `first` is a byte that was read before."""
     size, shift = 0, 0
     while True:
-        byte = (await read_exactly(stream, 1))[0]
+        byte = (first or await read_exactly(stream, 1))[0]
+        first = b""
         size |= (byte & 0x7F) << shift
         shift += 7
         if size > limit or shift > 35:
             raise StreamFault(f"more than {limit} bytes announced")
         if byte < 0x80:
             return await read_exactly(stream, size)
+
+
+async def read_question(stream: Stream, limit: int, *, idle_s: float, question_s: float) -> bytes:
+    """Read a frame with a varint length from a peer that may open a stream long before it asks, as js does."""
+    try:
+        with trio.fail_after(idle_s):
+            first = await read_exactly(stream, 1)
+        with trio.fail_after(question_s):
+            return await read_varint_frame(stream, limit, first)
+    except trio.TooSlowError:
+        raise StreamFault("no question in time") from None
+
+
+async def write_varint_frame(stream: Stream, data: bytes) -> None:
+    await write_all(stream, encode_varint(len(data)) + data)
