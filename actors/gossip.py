@@ -75,6 +75,8 @@ class GossipPlan:
     inbox: Inbox[GossipMail]
     to_watcher: Channel[HoldersHeard]
     to_discovery: Channel[AddressesKnown]
+    carries_all: bool = False
+    """Relay every shard, for others too."""
     joined: dict[JobId, JoinJob] = field(default_factory=dict)
     """Owned by the wiring, so that memberships survive a restart."""
     followed: dict[JobId, frozenset[bytes]] = field(default_factory=dict)
@@ -125,6 +127,8 @@ class GossipActor:
     async def run(self, started: Callable[[], None]) -> None:
         await self._restore()
         topics = {self._lobby_topic(), *(self._job_topic(j) for j in set(self._plan.followed) | set(self._joined))}
+        if self._plan.carries_all:
+            topics |= {waku.pubsub_topic(self._plan.cluster, shard) for shard in range(self._plan.shards)}
         for topic in sorted(topics):
             await self._ports.network.subscribe(topic, self._validate)
         async with trio.open_nursery() as nursery:

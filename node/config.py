@@ -127,6 +127,8 @@ class P2pConfig:
     cluster: Annotated[int, _between(MIN_OWN_CLUSTER, 2**16 - 1)] = 1717
     """Waku cluster: nodes of another one are not our peers."""
     shards: Annotated[int, _between(1, 1024)] = 8
+    role: Literal["full", "relay"] = "full"
+    """full: relays every shard and serves light peers; relay: relays only what it follows itself."""
     max_peers: Annotated[int, _between(1, 10_000)] = 128
     tls_certificate: Path | None = None
     """Chain in PEM, for listening on addresses that end in /tls/ws."""
@@ -165,6 +167,10 @@ class KeysConfig:
 class StoreConfig:
     blobs_mib: Annotated[int, _between(64, 2**30)] = 20_480
     """Of all blobs together; beyond, nothing new is stored."""
+    archive_mib: Annotated[int, _between(1, 2**20)] = 256
+    """Past messages that a full node keeps for others: their size, number and age; the oldest go first."""
+    archive_messages: Annotated[int, _between(1, 10**9)] = 1_000_000
+    archive_hours: Annotated[float, _between(0.01, 24 * 366)] = 48.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ from node.adapters import compute as compute_adapter
 from node.adapters import prover as prover_adapter
 from node.adapters.compute import ChildCompute
 from node.adapters.evm import EvmChain, connect
-from node.adapters.libp2p import LibP2PConfig, open_network
+from node.adapters.libp2p import LibP2PConfig, Role, open_network
 from node.adapters.prover import ChildProver
+from node.archive import MessageArchive, Retention, open_archive
 from node.client.pack import Report
 from node.client.session import Session
 from node.config import Config, jobs_address, keys_folder
@@ -58,6 +59,8 @@ class Parts:
     compute: ChildCompute
     prover: ChildProver
     keys: Keys
+    role: Role
+    archive: MessageArchive | None
 
     def house(self, *, offers_work: bool, hosts_jobs: bool) -> House:
         config = self.config
@@ -73,6 +76,7 @@ class Parts:
             poll_s=config.chain.poll_s,
             confirmations=config.chain.confirmations,
             first_block=config.chain.first_block,
+            carries_all=self.role is Role.FULL,
         )
         world = World(
             peer_id(self.vault.node_key),
@@ -98,12 +102,13 @@ class Parts:
             tls_certificate=p2p.tls_certificate,
             tls_key=p2p.tls_key,
             tls_authorities=p2p.tls_authorities,
+            role=self.role,
         )
-        return open_network(config, self.keys.node.reveal(), gossip, events)
+        return open_network(config, self.keys.node.reveal(), gossip, events, self.archive)
 
 
 @asynccontextmanager
-async def _open_parts(config: Config, path: Path) -> AsyncIterator[Parts]:
+async def _open_parts(config: Config, path: Path, role: Role) -> AsyncIterator[Parts]:
     keys = load_keys(keys_folder(config), find_passphrase(config.keys.passphrase_file))
     jobs = jobs_address(config, path)
     with open_store(config.data_dir, blobs_mib=config.store.blobs_mib) as store, _scratch(config) as scratch:
@@ -118,8 +123,20 @@ async def _open_parts(config: Config, path: Path) -> AsyncIterator[Parts]:
                 prover = ChildProver(
                     children, store, store.blob_path, scratch / "prover", config.cache.dir, _child_log, proving
                 )
-                yield Parts(config, vault, store, chain, compute, prover, keys)
+                with _open_archive(config, role) as archive:
+                    yield Parts(config, vault, store, chain, compute, prover, keys, role, archive)
                 children.cancel_scope.cancel()
+
+
+@contextmanager
+def _open_archive(config: Config, role: Role) -> Iterator[MessageArchive | None]:
+    if role is not Role.FULL:
+        yield None
+        return
+    granted = config.store
+    retention = Retention(granted.archive_mib * MIB, granted.archive_hours * 3600.0, granted.archive_messages)
+    with open_archive(config.data_dir / "archive.sqlite3", retention, time.time) as archive:
+        yield archive
 
 
 @contextmanager
@@ -139,7 +156,7 @@ def _child_log(line: str) -> None:
 
 async def run_node(config: Config, path: Path) -> None:
     """Run until cancelled. Raises UserError for what its operator can mend, Escalated when restarts did not help."""
-    async with _open_parts(config, path) as parts, trio.open_nursery() as nursery:
+    async with _open_parts(config, path, Role(config.p2p.role)) as parts, trio.open_nursery() as nursery:
         if config.work.offered:
             await _register(parts)
         house = parts.house(offers_work=config.work.offered, hosts_jobs=config.work.hosted)
@@ -197,7 +214,7 @@ async def _send_registration(parts: Parts, stake_wei: Wei) -> None:
 async def check_node(config: Config, path: Path) -> AsyncIterator[str]:
     """Yield a line for each thing that works. Raises the UserError of the first that doesn't."""
     yield f"{path}: configuration for {config.network}"
-    async with _open_parts(config, path) as parts:
+    async with _open_parts(config, path, Role(config.p2p.role)) as parts:
         chain, wallet = parts.chain, parts.vault.wallet
         yield f"{config.data_dir}: keys and data folder open, nobody else uses them"
         yield f"chain {chain.chain_id}: Jobs contract {chain.jobs_address} answers"
@@ -215,7 +232,8 @@ async def check_node(config: Config, path: Path) -> AsyncIterator[str]:
 @asynccontextmanager
 async def open_session(config: Config, path: Path, report: Report) -> AsyncIterator[Session]:
     """Join the network as a requester, with the wallet and the folder of `config`."""
-    async with _open_parts(config, path) as parts, trio.open_nursery() as nursery:
+    # A session is too short to serve anybody.
+    async with _open_parts(config, path, Role.RELAY) as parts, trio.open_nursery() as nursery:
         house = parts.house(offers_work=False, hosts_jobs=False)
         await nursery.start(_start, house.supervise_link())
         session = Session(

@@ -96,6 +96,8 @@ class Settings:
     poll_s: float
     confirmations: int
     first_block: int
+    carries_all: bool = False
+    """Relay every shard of the cluster, for others too."""
     min_pay_wei: Wei = Wei(0)  # noqa: RUF009 - a NewType call is the identity
     """Least pay of a seat."""
     max_stake_wei: Wei = Wei(10**18)  # noqa: RUF009
@@ -144,7 +146,12 @@ class House:
         self.work = JobSets(self)
         self.logs: dict[JobId, EventLog] = {}
         self._gossip_plan = GossipPlan(
-            settings.cluster, settings.shards, self.boxes["gossip"], self.boxes["calls"], self.boxes["addresses"]
+            settings.cluster,
+            settings.shards,
+            self.boxes["gossip"],
+            self.boxes["calls"],
+            self.boxes["addresses"],
+            settings.carries_all,
         )
         self.gossip: GossipActor | None = None
         """The incarnation that runs, for its counts."""
