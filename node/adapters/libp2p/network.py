@@ -13,6 +13,7 @@ import trio
 from multiaddr import Multiaddr
 
 from actors.ports import Gossip, Network, NoAnswer, Outbox, PeerEvent, Responder, Validator
+from node.adapters.libp2p.client import Client
 from node.adapters.libp2p.config import LibP2PConfig, Role
 from node.adapters.libp2p.dialling import BadAddress, connect, is_peer_id, parse_target, resolve
 from node.adapters.libp2p.host import build_host, check_free, run_host
@@ -61,6 +62,7 @@ class LibP2PNetwork(Network):
         self._nursery = nursery
         self._deliveries: SheddingQueue[Gossip] = SheddingQueue(DELIVERIES, DELIVERY_BYTES)
         self._requests = Requests(host)
+        self._client = Client(host)
         self._book: dict[PeerId, dict[Multiaddr, None]] = {}
         self._dials: dict[PeerId, trio.Lock] = {}
         self._relay = RelayShell(
@@ -175,8 +177,7 @@ class LibP2PNetwork(Network):
             self._service.deliver(gossip)
 
     async def history(self, topic: PubsubTopic, first_s: float, last_s: float) -> Sequence[bytes] | NoAnswer:
-        await trio.lowlevel.checkpoint()
-        return NoAnswer("no peer keeps an archive")
+        return await self._client.history(self._peers.admitted(), topic, int(first_s * 1e9), int(last_s * 1e9))
 
     # -- Requests --------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from actors.ports import Gossip, PeerEvent, Validator
 from node.adapters.libp2p import LibP2PConfig, LibP2PNetwork, open_network
 from node.adapters.libp2p.host import build_host, run_host
 from node.adapters.libp2p.metadata import answer_metadata
+from node.adapters.libp2p.service import Archive
 from protocols.ids import PeerId, PubsubTopic
 from protocols.verdict import Accept
 from protocols.waku import METADATA, Metadata, pubsub_topic
@@ -31,8 +32,9 @@ def accept(_peer: PeerId, _data: bytes) -> Accept:
 class Node:
     """A network and the receiving ends of its channels."""
 
-    def __init__(self, config: LibP2PConfig, seed: bytes, gossip_slots: int) -> None:
+    def __init__(self, config: LibP2PConfig, seed: bytes, gossip_slots: int, archive: Archive | None) -> None:
         self.config = config
+        self.archive = archive
         self.seed = seed
         self.gossip_in, self.gossip = trio.open_memory_channel[Gossip](gossip_slots)
         self.events_in, self.events = trio.open_memory_channel[PeerEvent](1000)
@@ -50,7 +52,9 @@ class Node:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         try:
-            async with open_network(self.config, self.seed, self.gossip_in, self.events_in) as self.network:
+            async with open_network(
+                self.config, self.seed, self.gossip_in, self.events_in, self.archive
+            ) as self.network:
                 task_status.started()
                 await self._stopping.wait()
         finally:
@@ -123,8 +127,10 @@ class World:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
 
-    async def node(self, seed: bytes = b"", gossip_slots: int = 10_000, **config: Any) -> Node:
-        node = Node(LibP2PConfig(**config), seed or next(SEEDS).to_bytes(32, "big"), gossip_slots)
+    async def node(
+        self, seed: bytes = b"", gossip_slots: int = 10_000, archive: Archive | None = None, **config: Any
+    ) -> Node:
+        node = Node(LibP2PConfig(**config), seed or next(SEEDS).to_bytes(32, "big"), gossip_slots, archive)
         await self.nursery.start(node.run)
         return node
 
