@@ -1,10 +1,12 @@
-"""Statement E: what a proof of evaluation says, and the bytes and numbers that it is made of.
+"""Statements E and T: what a proof says, and the bytes and numbers that it is made of.
 
-    proof    = C(θ) ‖ C(x) ‖ C(y) ‖ the rest, 64 bytes a commitment
-    instance = loss · 2**loss_scale_bits, the only public number
+    E, evaluation:     proof    = C(θ) ‖ C(x) ‖ C(y) ‖ the rest, 64 bytes a commitment
+                       instance = loss · 2**loss_scale_bits, the only public number
+    T, training step:  proof    = C(state) ‖ C(x) ‖ C(y) ‖ C(next state) ‖ C(hints) ‖ the rest
+                       instances = zeros: the sums of squares of all equations' sides
 
 The one rule: nothing is believed because a verifier accepted it; the commitments are compared with those on
-chain, and the verifying key with one that was rebuilt. Spec: protocols/README.md, "Statement E"; DESIGN §6.
+chain, and the verifying key with one that was rebuilt. Spec: protocols/README.md, "Statement E", "Statement T".
 """
 
 from __future__ import annotations
@@ -28,8 +30,19 @@ DOES_NOT_PROVE = (
     "How θ came to be: a model that was trained elsewhere, or on the challenge pages themselves, has the same proof."
 )
 
+STEP_PROVES = (
+    "The prover knew a state (weights and moments), a page and a next state, with the commitments at the start of the "
+    "proof, of which the next is what one training step of the key's specification makes of the others, to the bit."
+)
+STEP_DOES_NOT_PROVE = (
+    "Where the first state came from, what the page shows, or that any other step was taken: of many committed steps "
+    "those are proved that a beacon drew, and a cheat in a share φ of them escapes q draws with (1 − φ)**q."
+)
+
 INPUTS = ("theta", "x", "y")
 """Of the circuit, in this order: one KZG column each, flat and row-major."""
+
+STEP_INPUTS = ("state", "x", "y", "next_state", "hints")
 
 FIELD_MODULUS = 21888242871839275222246405745257275088548364400416034343698204186575808495617
 """r of BN254: what a column holds, and an instance."""
@@ -39,6 +52,7 @@ CURVE_MODULUS = 2188824287183927522224640574525727508869631115729782366268903789
 WORD_BYTES = 32
 POINT_BYTES = 2 * WORD_BYTES
 PREFIX_BYTES = len(INPUTS) * POINT_BYTES
+STEP_PREFIX_BYTES = len(STEP_INPUTS) * POINT_BYTES
 MAX_PROOF_BYTES = 64 * 1024  # a circuit for 5,000 parameters has 5 KB; the contract's calldata ends far below this
 MAX_KEY_WORDS = 4096  # 270 for the digits model; more than a transaction can carry
 
@@ -73,17 +87,48 @@ class Statement:
     """The instance."""
 
 
+@dataclass(frozen=True, slots=True)
+class StepStatement:
+    """The public part of a proof of statement T."""
+
+    state: Commitment
+    x: Commitment
+    y: Commitment
+    next_state: Commitment
+    hints: Commitment
+    """Of no use to anyone but the circuit."""
+
+
 def decode_statement(proof: bytes, instances: Sequence[int]) -> Statement | Reject:
     """Return what a proof claims; whether it holds is for a verifier to say."""
-    if not PREFIX_BYTES < len(proof) <= MAX_PROOF_BYTES or len(proof) % WORD_BYTES:
-        return Reject(f"a proof of {len(proof)} bytes")
+    points = _decode_prefix(proof, INPUTS)
+    if isinstance(points, Reject):
+        return points
     if len(instances) != 1 or not 0 <= instances[0] < FIELD_MODULUS:
         return Reject("the proof does not have one instance in the field")
-    theta, x, y = (Commitment(proof[i : i + POINT_BYTES]) for i in range(0, PREFIX_BYTES, POINT_BYTES))
-    for name, point in zip(INPUTS, (theta, x, y), strict=True):
+    theta, x, y = points
+    return Statement(theta, x, y, instances[0])
+
+
+def decode_step_statement(proof: bytes, instances: Sequence[int]) -> StepStatement | Reject:
+    """Return what a proof of statement T claims; how many instances its key has is for a verifier to say."""
+    points = _decode_prefix(proof, STEP_INPUTS)
+    if isinstance(points, Reject):
+        return points
+    if not instances or any(instances):
+        return Reject("the equations of the step are not fulfilled: an instance is not zero")
+    return StepStatement(*points)
+
+
+def _decode_prefix(proof: bytes, inputs: Sequence[str]) -> list[Commitment] | Reject:
+    prefix_bytes = len(inputs) * POINT_BYTES
+    if not prefix_bytes < len(proof) <= MAX_PROOF_BYTES or len(proof) % WORD_BYTES:
+        return Reject(f"a proof of {len(proof)} bytes")
+    points = [Commitment(proof[i : i + POINT_BYTES]) for i in range(0, prefix_bytes, POINT_BYTES)]
+    for name, point in zip(inputs, points, strict=True):
         if not is_point(point):
             return Reject(f"the commitment to {name} is not a point")
-    return Statement(theta, x, y, instances[0])
+    return points
 
 
 def is_point(data: bytes) -> bool:

@@ -23,7 +23,8 @@ VERSION: str = ezkl.__version__
 KEY_DECIMALS = 18  # part of the key's digest: how the verifier would show instances, which nobody reads
 _HEADER_BYTES = 8
 
-Felts = Sequence[str]
+Instances = tuple[int, ...]
+"""The public numbers of a proof, field elements."""
 
 
 class Files(NamedTuple):
@@ -118,8 +119,8 @@ def commit(values: Sequence[int], files: Files) -> tuple[int, int]:
     return x, y
 
 
-def compute_instance(vectors: Sequence[Sequence[int]], files: Files, scratch: Path) -> tuple[int, Path]:
-    """Run the circuit's own arithmetic; return the public number and the witness file.
+def compute_instances(vectors: Sequence[Sequence[int]], files: Files, scratch: Path) -> tuple[Instances, Path]:
+    """Run the circuit's own arithmetic; return the public numbers and the witness file.
 
     Integers go in as field elements, so no float is rounded on the way.
     """
@@ -127,38 +128,40 @@ def compute_instance(vectors: Sequence[Sequence[int]], files: Files, scratch: Pa
     request.write_text(json.dumps({"input_data": [[encode_felt(value) for value in vector] for vector in vectors]}))
     with contained("witness"):
         ezkl.gen_witness(str(request), str(files.compiled), str(witness), str(files.verifying), str(files.srs))
-    return _one_instance(json.loads(witness.read_bytes()).get("outputs")), witness
+    return _read_instances(json.loads(witness.read_bytes()).get("outputs")), witness
 
 
-def _one_instance(columns: object) -> int:
-    match columns:
-        case [[str(text)]]:
-            element = decode_felt(text.removeprefix("0x"))
-            if not isinstance(element, Reject):
-                return element
-    raise Unfit("ezkl's output is not one field element")
+def _read_instances(columns: object) -> Instances:
+    if isinstance(columns, list) and len(columns) == 1 and isinstance(columns[0], list) and columns[0]:
+        elements = [decode_felt(str(text).removeprefix("0x")) for text in columns[0]]
+        integers = tuple(element for element in elements if not isinstance(element, Reject))
+        if len(integers) == len(elements):
+            return integers
+    raise Unfit("ezkl's output is not one tensor of field elements")
 
 
 # -- Proof ---------------------------------------------------------------------
 
 
-def prove(witness: Path, files: Files, scratch: Path) -> tuple[bytes, int]:
-    """Return proof and instance, not yet verified."""
+def prove(witness: Path, files: Files, scratch: Path) -> tuple[bytes, Instances]:
+    """Return proof and instances, not yet verified."""
     path = scratch / "proof.json"
     with contained("prove"):
         ezkl.prove(str(witness), str(files.compiled), str(files.proving), str(path), str(files.srs))
     written = json.loads(path.read_bytes())
-    return bytes.fromhex(written["hex_proof"].removeprefix("0x")), _one_instance(written["instances"])
+    return bytes.fromhex(written["hex_proof"].removeprefix("0x")), _read_instances(written["instances"])
 
 
-def verify(proof: bytes, instance: int, files: Files, scratch: Path) -> bool:
+def verify(proof: bytes, instances: Instances, files: Files, scratch: Path) -> bool:
     """Whether the proof holds and ends where it should: ezkl overlooks trailing bytes."""
-    return _holds(proof, instance, files, scratch) and not _holds(proof[:-1], instance, files, scratch)
+    return _holds(proof, instances, files, scratch) and not _holds(proof[:-1], instances, files, scratch)
 
 
-def _holds(proof: bytes, instance: int, files: Files, scratch: Path) -> bool:
+def _holds(proof: bytes, instances: Instances, files: Files, scratch: Path) -> bool:
     path = scratch / "foreign.json"
-    path.write_text(json.dumps({"instances": [[encode_felt(instance)]], "proof": list(proof)}))
+    path.write_text(
+        json.dumps({"instances": [[encode_felt(instance) for instance in instances]], "proof": list(proof)})
+    )
     try:
         with contained("verify"):
             return bool(ezkl.verify(str(path), str(files.settings), str(files.verifying), str(files.srs)))

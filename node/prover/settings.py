@@ -102,7 +102,10 @@ def canonicalize(written: bytes) -> bytes:
 
 def read_options(data: bytes) -> CircuitOptions:
     """Return the options of a stranger's settings file; Unfit names the first setting that is not as pinned."""
-    settings = _load(data)
+    return validate_options(_read_free(_load(data)))
+
+
+def _read_free(settings: dict[str, Any]) -> CircuitOptions:
     run_args = settings.get("run_args")
     if not isinstance(run_args, dict):
         raise Unfit("the settings have no run_args")
@@ -110,26 +113,43 @@ def read_options(data: bytes) -> CircuitOptions:
         if name not in run_args or run_args[name] != wanted:
             raise Unfit(f"the settings have {name} = {run_args.get(name)!r}, not {wanted!r}")
     free: dict[str, Any] = {ours: run_args.get(theirs) for theirs, ours in _FREE.items()}
-    return validate_options(CircuitOptions(**free))
+    return CircuitOptions(**free)
 
 
 def check_written(settings: bytes, options: CircuitOptions, ezkl_version: str) -> int:
     """Check what ezkl decided by itself and return the scale of the loss, in bits."""
-    if read_options(settings) != options:
-        raise Unfit("ezkl did not keep to the options")
-    written = _load(settings)
-    if written.get("version") != ezkl_version:
-        raise Unfit(f"settings of ezkl {written.get('version')}, this is {ezkl_version}")
-    if written.get("model_input_scales") != [options.scale_bits] * 3:
-        raise Unfit(f"the inputs have the scales {written.get('model_input_scales')}, not {options.scale_bits}")
-    if written.get("required_lookups"):
-        raise Unfit("the graph needs lookup tables")
+    written = _check_choices(settings, validate_options(options), ezkl_version, inputs=3)
     shapes, scales = written.get("model_instance_shapes"), written.get("model_output_scales")
     if not isinstance(shapes, list) or len(shapes) != 1 or any(axis != 1 for axis in shapes[0]):
         raise Unfit(f"the public output has the shapes {shapes}, not one number")
     if not isinstance(scales, list) or len(scales) != 1 or type(scales[0]) is not int or not 0 <= scales[0] <= 64:
         raise Unfit(f"the loss has the scale {scales}")
     return scales[0]
+
+
+def check_step_written(settings: bytes, options: CircuitOptions, ezkl_version: str, *, inputs: int) -> int:
+    """Check what ezkl decided about a graph of integers, and return how many public numbers it has."""
+    written = _check_choices(settings, options, ezkl_version, inputs=inputs)
+    shapes, scales = written.get("model_instance_shapes"), written.get("model_output_scales")
+    if not isinstance(shapes, list) or len(shapes) != 1 or len(shapes[0]) != 1 or scales != [0]:
+        raise Unfit(f"the public outputs have the shapes {shapes} and scales {scales}, not one vector of integers")
+    digits = [[-1, 1], [0, options.decomposition_base - 1]]
+    if written.get("required_range_checks") != digits or options.decomposition_legs != 1:
+        raise Unfit(f"the range checks are {written.get('required_range_checks')}, not {digits}")
+    return int(shapes[0][0])
+
+
+def _check_choices(settings: bytes, options: CircuitOptions, ezkl_version: str, *, inputs: int) -> dict[str, Any]:
+    written = _load(settings)
+    if _read_free(written) != options:
+        raise Unfit("ezkl did not keep to the options")
+    if written.get("version") != ezkl_version:
+        raise Unfit(f"settings of ezkl {written.get('version')}, this is {ezkl_version}")
+    if written.get("model_input_scales") != [options.scale_bits] * inputs:
+        raise Unfit(f"the inputs have the scales {written.get('model_input_scales')}, not {options.scale_bits}")
+    if written.get("required_lookups"):
+        raise Unfit("the graph needs lookup tables")
+    return written
 
 
 def _load(data: bytes) -> dict[str, Any]:
