@@ -13,7 +13,7 @@ INTEROP := tests/interop/node_modules/.package-lock.json
 # The program itself: npm's `anvil` is a wrapper that outlives a kill. Empty where npm has none (then SKYNET_ANVIL names one).
 ANVIL = $(abspath $(wildcard contracts/node_modules/@foundry-rs/anvil-*/bin/anvil))
 
-.PHONY: bench-waku demo test lint types imports tools interop abi chain lock clean
+.PHONY: bench-proofs bench-waku demo test lint types imports tools interop abi chain lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,9 @@ demo: $(STAMP)  ## four nodes, one job, proved and paid
 
 test: $(TOOLS) $(INTEROP)  ## the test suite
 	$(NODE_PATH) SKYNET_ANVIL="$${SKYNET_ANVIL:-$(ANVIL)}" $(BIN)/python -m pytest $(TESTS)
+
+bench-proofs: $(STAMP)  ## proving a training step, and the engine beside floats; a table and build/bench/proofs.json. BENCH="--only step-1210"
+	$(BIN)/python tests/bench/proofs $(BENCH)
 
 bench-waku: $(STAMP)  ## our Waku node beside stock py-libp2p; a table and build/bench/waku.json. BENCH="--soak-s 60 --only cpu"
 	$(BIN)/python tests/bench/waku $(BENCH)

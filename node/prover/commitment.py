@@ -10,9 +10,13 @@ Sums are Pippenger's buckets with signed digits, all additions of a level sharin
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from node.compute.files import Unfit
 from protocols.ids import Commitment
@@ -65,10 +69,24 @@ class Committer:
 
     def commit(self, values: Sequence[int]) -> Commitment:
         """Return C(v) of signed integers; Unfit if there are too many."""
+        return encode_point(self._sum(values))
+
+    def commit_path(self, states: NDArray[np.int32]) -> list[Commitment]:
+        """Return C of each row of i32[n, S], by what changes from one to the next: most steps move few quanta."""
+        total = self._sum(states[0].tolist())
+        commitments = [encode_point(total)]
+        for before, after in itertools.pairwise(states.astype(np.int64)):
+            change = after - before
+            moved = np.flatnonzero(change)
+            points = [self._basis[place] for place in moved.tolist()]
+            total = _add(total, multiply_sum(change[moved].tolist(), points))
+            commitments.append(encode_point(total))
+        return commitments
+
+    def _sum(self, values: Sequence[int]) -> Point | None:
         if len(values) > len(self._basis):
             raise Unfit(f"a vector of {len(values)}: the circuit has none longer than {len(self._basis)}")
-        total = multiply_sum(values, self._basis)
-        return encode_point(self._zero if total is None else _add(self._zero, total))
+        return _add(self._zero, multiply_sum(values, self._basis))
 
 
 def encode_point(point: Point | None) -> Commitment:

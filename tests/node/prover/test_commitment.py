@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,6 +50,16 @@ def test_a_commitment_starts_from_that_to_zero() -> None:
     assert committer.commit([1, -1]) == encode_point(times(-3))
     with pytest.raises(Unfit, match="a vector of 3"):
         committer.commit([1, 2, 3])
+
+
+def test_a_path_is_committed_step_by_step() -> None:
+    committer = Committer([finite(k + 2) for k in range(6)], finite(7))
+    rng = np.random.default_rng(1)
+    states = np.cumsum(rng.integers(-40, 40, (8, 6)) * rng.integers(0, 2, (8, 6)), axis=0).astype(np.int32)
+    states[3] = states[2]  # a step that changed nothing
+    assert committer.commit_path(states) == [committer.commit(state.tolist()) for state in states]
+    with pytest.raises(Unfit, match="a vector of 7"):
+        committer.commit_path(np.zeros((2, 7), np.int32))
 
 
 def test_infinity_is_zeros() -> None:
