@@ -120,15 +120,17 @@ class ChainConfig:
 
 @dataclass(frozen=True, slots=True)
 class P2pConfig:
-    listen: Annotated[tuple[str, ...], _some(_multiaddr)] = ("/ip4/127.0.0.1/tcp/0",)
+    listen: Annotated[tuple[str, ...], _each(_multiaddr)] = ("/ip4/127.0.0.1/tcp/0",)
+    """Only a light node may listen nowhere."""
     announce: Annotated[tuple[str, ...], _each(_multiaddr)] = ()
     """Addresses that peers are told instead of those that we listen on."""
     bootstrap: Annotated[tuple[str, ...], _each(_peer_multiaddr)] = ()
     cluster: Annotated[int, _between(MIN_OWN_CLUSTER, 2**16 - 1)] = 1717
     """Waku cluster: nodes of another one are not our peers."""
     shards: Annotated[int, _between(1, 1024)] = 8
-    role: Literal["full", "relay"] = "full"
-    """full: relays every shard and serves light peers; relay: relays only what it follows itself."""
+    role: Literal["full", "relay", "light"] = "full"
+    """full: relays every shard and serves light peers; relay: relays only what it follows itself; light: relays
+    nothing, full peers publish for it and push to it."""
     max_peers: Annotated[int, _between(1, 10_000)] = 128
     tls_certificate: Path | None = None
     """Chain in PEM, for listening on addresses that end in /tls/ws."""
@@ -214,6 +216,9 @@ def parse_config(text: str, path: Path) -> Config:
     config = parse(Config, text, path)
     if config.data_dir == Path():
         config = replace(config, data_dir=path.parent.absolute())
+    if not config.p2p.listen and config.p2p.role != "light":
+        remedy = 'add an address like /ip4/0.0.0.0/tcp/4001, or set p2p.role = "light"'
+        raise ConfigError(path, "p2p.listen is empty, but only a light node may listen nowhere", remedy)
     chain = config.chain
     if chain.jobs is not None:
         config = replace(config, chain=replace(chain, jobs=checksum_address(address_bytes(chain.jobs))))

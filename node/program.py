@@ -38,6 +38,8 @@ from protocols.chain import Register
 from protocols.eip712 import Binding, Domain, compute_digest
 from protocols.ids import Wei
 from protocols.keccak import keccak256
+from protocols.message import NAMES
+from protocols.waku import content_topic
 
 log = structlog.get_logger("skynet.node.program")
 
@@ -103,6 +105,7 @@ class Parts:
             tls_key=p2p.tls_key,
             tls_authorities=p2p.tls_authorities,
             role=self.role,
+            content_topics=tuple(content_topic(kind) for kind in sorted({"job", *NAMES.values()})),
         )
         return open_network(config, self.keys.node.reveal(), gossip, events, self.archive)
 
@@ -233,7 +236,8 @@ async def check_node(config: Config, path: Path) -> AsyncIterator[str]:
 async def open_session(config: Config, path: Path, report: Report) -> AsyncIterator[Session]:
     """Join the network as a requester, with the wallet and the folder of `config`."""
     # A session is too short to serve anybody.
-    async with _open_parts(config, path, Role.RELAY) as parts, trio.open_nursery() as nursery:
+    role = Role.LIGHT if config.p2p.role == "light" else Role.RELAY
+    async with _open_parts(config, path, role) as parts, trio.open_nursery() as nursery:
         house = parts.house(offers_work=False, hosts_jobs=False)
         await nursery.start(_start, house.supervise_link())
         session = Session(

@@ -82,6 +82,7 @@ def test_networks_do_not_meet() -> None:
         (MINIMAL.replace("8545", "99999"), "chain.rpc_urls has an entry that is no URL like"),
         (MINIMAL + 'jobs = "0x12"\n', "chain.jobs is '0x12', which is no address"),
         (MINIMAL + f'jobs = "0x{"aB" * 20}"\n', "whose checksum is wrong: a digit was mistyped"),
+        (MINIMAL + "[p2p]\nlisten = []\n", "p2p.listen is empty, but only a light node may listen nowhere"),
         (MINIMAL + '[p2p]\nlisten = ["127.0.0.1:4001"]\n', "p2p.listen has '127.0.0.1:4001', which is no multiaddr"),
         (MINIMAL + '[p2p]\nbootstrap = ["/ip4/1.2.3.4/tcp/1"]\n', "p2p.bootstrap has '/ip4/1.2.3.4/tcp/1', which does"),
         (MINIMAL + "[p2p]\ncluster = 1\n", "p2p.cluster is 1, but must lie in 1024 … 65535"),

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from protocols.ids import ContentTopic
 from protocols.waku import MIN_OWN_CLUSTER
+from protocols.waku_filter import MAX_CONTENT_TOPICS
 
 DEFAULT_CLUSTER = 1717
 DEFAULT_SHARDS = 8
@@ -35,6 +37,8 @@ class LibP2PConfig:
     shards: int = DEFAULT_SHARDS
     """Shards of the cluster, told to peers as ours."""
     role: Role = Role.FULL
+    content_topics: tuple[ContentTopic, ...] = ()
+    """What a light node asks for, on every topic that it follows."""
     max_peers: int = 128
     """Connections in both directions; beyond, new ones are refused."""
     max_peer_streams: int = 64
@@ -53,3 +57,5 @@ class LibP2PConfig:
             raise ValueError(f"shards {self.shards}: between 1 and 1024")
         if self.max_peers < 1 or self.max_peer_streams < 1:
             raise ValueError("max_peers and max_peer_streams: at least 1")
+        if self.role is Role.LIGHT and not 0 < len(self.content_topics) <= MAX_CONTENT_TOPICS:
+            raise ValueError(f"content_topics: a light node asks for 1 to {MAX_CONTENT_TOPICS}")

@@ -17,6 +17,7 @@ from node.adapters.libp2p.client import Client
 from node.adapters.libp2p.config import LibP2PConfig, Role
 from node.adapters.libp2p.dialling import BadAddress, connect, is_peer_id, parse_target, resolve
 from node.adapters.libp2p.host import build_host, check_free, run_host
+from node.adapters.libp2p.light import LightShell
 from node.adapters.libp2p.peers import Peers
 from node.adapters.libp2p.queue import SheddingQueue
 from node.adapters.libp2p.relay import RelayCounts, RelayShell
@@ -25,6 +26,7 @@ from node.adapters.libp2p.service import Archive, Service, ServiceCounts
 from node.adapters.libp2p.streams import Stream, StreamFault, is_connected, peer_of
 from protocols.ids import PeerId, PubsubTopic
 from protocols.waku import METADATA, RELAY, Metadata
+from protocols.waku_filter import FILTER_PUSH
 
 DELIVERIES, DELIVERY_BYTES = 8192, 64 * 1024 * 1024  # waiting for the gossip actor; above, the oldest is shed
 BOOK_PEERS, BOOK_ADDRESSES = 1024, 16  # addresses that once led to a peer
@@ -65,17 +67,21 @@ class LibP2PNetwork(Network):
         self._client = Client(host)
         self._book: dict[PeerId, dict[Multiaddr, None]] = {}
         self._dials: dict[PeerId, trio.Lock] = {}
-        self._relay = RelayShell(
-            host, nursery, self._peer, secrets.token_bytes(32), deliver=self._deliver, disconnect=self._disconnect_soon
-        )
-        own = Metadata(config.cluster, tuple(range(config.shards)))
+        self._relay: RelayShell | LightShell
+        self._service: Service | None = None
+        told: dict[str, Any] = {"deliver": self._deliver, "disconnect": self._disconnect_soon}
+        if config.role is Role.LIGHT:
+            self._relay = LightShell(host, nursery, self._peer, config.content_topics, **told)
+        else:
+            self._relay = RelayShell(host, nursery, self._peer, secrets.token_bytes(32), **told)
+            if config.role is Role.FULL:
+                self._service = Service(config, host, nursery, self._relay, archive, time_s)
+        own = Metadata(config.cluster, () if config.role is Role.LIGHT else tuple(range(config.shards)))
         self._peers = Peers(host, nursery, own, on_admitted=self._relay.add_peer, on_lost=self._on_lost)
         self._swarm.register_notifee(self._peers)
         host.set_stream_handler(METADATA, self._peers.serve_metadata)
-        self._serve(RELAY, self._relay.serve)
-        self._service: Service | None = None
-        if config.role is Role.FULL:
-            self._service = Service(config, host, nursery, self._relay, archive, time_s)
+        self._serve(FILTER_PUSH if config.role is Role.LIGHT else RELAY, self._relay.serve)
+        if self._service:
             self._service.register(self._serve)
 
     # -- Who we are ------------------------------------------------------------
@@ -252,12 +258,15 @@ async def open_network(
     stop = trio.Event()
     async with trio.open_nursery() as outer:
         await outer.start(run_host, host, listen, stop)
-        async with trio.open_nursery() as nursery:
-            network = LibP2PNetwork(config, host, nursery, archive, time_s)
-            network._start(gossip, events)
-            try:
-                yield network
-            finally:
-                network._close()
-                stop.set()
-                nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                network = LibP2PNetwork(config, host, nursery, archive, time_s)
+                network._start(gossip, events)
+                try:
+                    yield network
+                finally:
+                    network._close()
+                    stop.set()
+                    nursery.cancel_scope.cancel()
+        finally:
+            stop.set()  # the host ends for nothing else
