@@ -7,10 +7,11 @@ fault and not ours. Spec: protocols/README.md, "Seats".
 from __future__ import annotations
 
 import structlog
+import trio
 
 from actors.exchange import Exchange
 from actors.mail import EventLog, JobContext
-from actors.ports import NoAnswer, Ports, Refused, Unreachable
+from actors.ports import Keys, NoAnswer, Ports, Refused, Unreachable
 from protocols.chain import Terms
 from protocols.eip712 import Domain
 from protocols.evidence import pages_root
@@ -87,15 +88,26 @@ class Intake:
         fault = _fault_of(part.terms, package, dataset)
         if fault:
             return self._unfit(part, Action.CHECK, fault)
-        opened = await self._ports.compute.open(part.job, part.terms.package)
+        opened, keys = await self._open_children(part)
         if isinstance(opened, Refused):
             return self._unfit(part, Action.CHECK, f"compute: {opened.reason}")
-        keys = await self._ports.prover.open(part.job, part.terms.package)
         if isinstance(keys, Refused):
             return self._unfit(part, Action.CHECK, f"prover: {keys.reason}")
         if keys.vk_digest != part.terms.vk_digest:
             return self._unfit(part, Action.CHECK, "the verifying key is not that of the package's circuit")
         return ActionDone(Action.CHECK, ok=True)
+
+    async def _open_children(self, part: Part) -> tuple[Refused | None, Keys | Refused]:
+        """Compile the model and rebuild the circuit's keys, side by side."""
+        compiled: list[Refused | None] = []
+
+        async def compile_model() -> None:
+            compiled.append(await self._ports.compute.open(part.job, part.terms.package))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(compile_model)
+            keys = await self._ports.prover.open(part.job, part.terms.package)
+        return compiled[0], keys
 
     def _unfit(self, part: Part, action: Action, reason: str) -> ActionDone:
         log.warning("job declined", job=part.job.hex()[:12], reason=reason)

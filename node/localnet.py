@@ -7,9 +7,6 @@ sockets and the cache folder, nothing else; each is ended by its pid when the bl
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +20,7 @@ from node.adapters.evm.fund import transfer
 from node.devchain.journal import FILE as JOURNAL_FILE
 from node.errors import ChainError, DataError, PeerUnreachable
 from node.initial import Setting, write_initial
+from node.processes import ChainProcess, open_chain, open_process
 from node.program import ADDRESS_FILE
 from node.secret import Secret
 from protocols.ids import Address, Wei
@@ -30,7 +28,6 @@ from protocols.ids import Address, Wei
 CHAIN_FILE = "chain.json"
 CONFIG_FILE = "node.toml"
 START_S = 60.0
-STOP_S = 10.0
 FUND_WEI = Wei(5 * 10**18)
 
 # -- The chain -----------------------------------------------------------------
@@ -62,30 +59,34 @@ async def open_devchain(folder: Path, *, port: int = 0) -> AsyncIterator[ChainIn
 
     One that ran in this folder goes on where it was, at its port: the nodes' configurations stay true.
     """
-    await trio.Path(folder).mkdir(parents=True, exist_ok=True)
     known = read_chain_info(folder) if (folder / CHAIN_FILE).exists() else None
     if not port and known is not None:
         port = urlsplit(known.url).port or 0
-    command = ["-m", "node.devchain", "--port", str(port), "--dir", str(folder)]
-    async with open_process(command, folder / "devchain.log", stdout=subprocess.PIPE) as process:
-        ready = await _first_line(process, folder)
-        info = await _deploy(ready, known)
-        await trio.Path(folder / CHAIN_FILE).write_text(json.dumps(asdict(info)) + "\n")
-        yield info
+    async with open_chain(folder, port=port) as chain:
+        yield await set_up_chain(chain, known)
 
 
-async def _first_line(process: trio.Process, folder: Path) -> Mapping[str, object]:
-    assert process.stdout is not None
-    line = b""
-    with trio.move_on_after(START_S + _replay_s(folder)):
-        while not line.endswith(b"\n") and (chunk := await process.stdout.receive_some(4096)):
+async def set_up_chain(chain: ChainProcess, known: ChainInfo | None = None) -> ChainInfo:
+    """Deploy the contracts on a chain that starts, unless it has them, and describe it in its folder.
+
+    Raises ChainError.
+    """
+    info = await _deploy(await _first_line(chain), known)
+    await trio.Path(chain.folder / CHAIN_FILE).write_text(json.dumps(asdict(info)) + "\n")
+    return info
+
+
+async def _first_line(chain: ChainProcess) -> Mapping[str, object]:
+    stdout, line = chain.process.stdout, b""
+    assert stdout is not None
+    with trio.move_on_after(START_S + _replay_s(chain.folder)):
+        while not line.endswith(b"\n") and (chunk := await stdout.receive_some(4096)):
             line += chunk
     try:
         ready: Mapping[str, object] = json.loads(line)
     except ValueError:
-        log = folder / "devchain.log"
-        last = (log.read_text(errors="replace").strip().splitlines() or ["no word"])[-1].removeprefix("error: ")
-        raise ChainError("development chain", f"did not start: {last}", f"its log is {log}") from None
+        last = (chain.log.read_text(errors="replace").strip().splitlines() or ["no word"])[-1].removeprefix("error: ")
+        raise ChainError("development chain", f"did not start: {last}", f"its log is {chain.log}") from None
     return ready
 
 
@@ -162,27 +163,3 @@ async def wait_listening(node: LocalNode, process: trio.Process) -> tuple[str, .
                 return tuple(json.loads(await path.read_text())["addresses"])
             await trio.sleep(0.05)
     raise PeerUnreachable(f"node {node.folder}", "did not start", f"see {node.folder / 'node.log'}")
-
-
-@asynccontextmanager
-async def open_process(command: Sequence[str], log: Path, *, stdout: int | None = None) -> AsyncIterator[trio.Process]:
-    """Run one of our programs in a session of its own; SIGTERM and then SIGKILL to its pid at the end."""
-    with log.open("ab") as sink:
-        process = await trio.lowlevel.open_process(
-            [sys.executable, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=stdout if stdout is not None else sink,
-            stderr=sink,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        with trio.CancelScope(shield=True):
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-                with trio.move_on_after(STOP_S):
-                    await process.wait()
-            if process.returncode is None:
-                process.kill()
-                await process.wait()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import gcd
 
 from protocols.ids import Digest, RoundNumber, Seat
-from protocols.keccak import keccak256, keccak256_many
+from protocols.keccak import keccak256
 
 
 def pages_of_round(
@@ -25,7 +25,7 @@ def pages_of_round(
     if owned == 0:
         raise ValueError(f"{pages} pages can't be shared by {workers} workers")
     slope, offset = _permutation(seed, pages)
-    digests = keccak256_many([_words(seed, b"step", seat, number, t) for t in range(steps)])
+    digests = [keccak256(_words(seed, b"step", seat, number, t)) for t in range(steps)]
     drawn = (int.from_bytes(digest, "big") % owned for digest in digests)
     return tuple((slope * (seat + workers * k) + offset) % pages for k in drawn)
 

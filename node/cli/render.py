@@ -225,6 +225,11 @@ def worker_table(workers: Sequence[PaidWorker]) -> Table:
     return table
 
 
+def prepare_plots() -> None:
+    """Import matplotlib: the first time it looks for fonts, for seconds that are better spent while others work."""
+    import matplotlib.pyplot  # noqa: F401
+
+
 def plot_curve(losses: Sequence[float], accuracies: Sequence[float], out: Path) -> Path:
     """Draw loss and held-out accuracy by round into a PNG."""
     import matplotlib as mpl

@@ -6,7 +6,7 @@ Its verdict is strict: every proof verified on chain, every wei accounted for, t
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,9 @@ from node.client.progress import Happened, PeersSeen, Posted, Progress, RoundSee
 from node.client.session import Model, Session, write_safetensors
 from node.config import load_config
 from node.errors import JobFailed
-from node.localnet import fund, make_node, open_devchain, open_node, wait_listening
+from node.initial import Setting
+from node.localnet import fund, make_node, open_node, set_up_chain, wait_listening
+from node.processes import ChainProcess, ask_to_stop
 from node.program import open_session
 from protocols.chain import (
     Assigned,
@@ -36,12 +38,15 @@ from protocols.chain import (
 from protocols.ids import Address, JobId, PeerId
 
 NODES = 4
+ONE_THREAD: Mapping[str, Setting] = {"work.threads": 1}  # three prove at once
 TARGET_ACCURACY = 0.93
 
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
     folder: Path
+    began_s: float
+    """Of `time.monotonic`: when the command began."""
     seed: int = 1
     permute_labels: bool = False
     rounds: int = 8
@@ -51,11 +56,11 @@ class DemoOptions:
 class Timeline:
     """Seconds since the start at which things happened."""
 
-    began: float = field(default_factory=time.monotonic)
+    began_s: float
     marks: dict[str, float] = field(default_factory=dict)
 
     def mark(self, name: str) -> None:
-        self.marks.setdefault(name, time.monotonic() - self.began)
+        self.marks.setdefault(name, time.monotonic() - self.began_s)
 
     def between(self, first: str, last: str) -> float:
         return round(self.marks.get(last, 0.0) - self.marks.get(first, 0.0), 2)
@@ -100,11 +105,18 @@ class DemoResult:
         return faults
 
 
-async def run_demo(options: DemoOptions, report: Report) -> DemoResult:
-    """Start everything, run one job, stop everything. Raises UserError for what can't be done at all."""
-    timeline = Timeline()
-    async with _open_world(options, report, timeline) as (session, gateway, packed):
-        return await _run_job(options, report, timeline, session, gateway, packed)
+@asynccontextmanager
+async def run_demo(options: DemoOptions, chain: ChainProcess, report: Report) -> AsyncIterator[DemoResult]:
+    """Run one job on a chain that starts and yield the result while everything stops.
+
+    Raises UserError for what can't be done at all.
+    """
+    timeline = Timeline(options.began_s)
+    async with _open_world(options, chain, report, timeline) as world:
+        result = await _run_job(options, report, timeline, world.session, world.gateway, world.packed)
+        for process in world.nodes:
+            ask_to_stop(process)
+        yield result
 
 
 def _spec(options: DemoOptions) -> JobSpec:
@@ -125,47 +137,46 @@ def _spec(options: DemoOptions) -> JobSpec:
 # -- The world -----------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _World:
+    session: Session
+    gateway: PeerId
+    packed: Packed
+    nodes: Sequence[trio.Process]
+
+
 @asynccontextmanager
 async def _open_world(
-    options: DemoOptions, report: Report, timeline: Timeline
-) -> AsyncIterator[tuple[Session, PeerId, Packed]]:
-    """Start chain, nodes and the requester, whose packing goes on beside the nodes' start."""
+    options: DemoOptions, chain: ChainProcess, report: Report, timeline: Timeline
+) -> AsyncIterator[_World]:
+    """Start nodes and the requester. Most nodes start while the circuit's keys are built: that takes one processor."""
     async with AsyncExitStack() as stack:
         await report(Stage("starting the development chain and deploying the contracts"))
-        info = await stack.enter_async_context(open_devchain(options.folder / "chain"))
+        info = await set_up_chain(chain)
         timeline.mark("chain")
-        me = make_node(options.folder / "requester", info, {"work.offered": False, "work.hosted": False})
-        first = make_node(options.folder / "node0", info, {})
-        await fund(info, [me.wallet, first.wallet])
+        made = [make_node(options.folder / "requester", info, {"work.offered": False, "work.hosted": False})]
+        made.append(make_node(options.folder / "node0", info, ONE_THREAD))
+        me, first = made
+        await fund(info, [node.wallet for node in made])
         await report(Stage(f"starting {NODES} nodes"))
-        gateway_process = await stack.enter_async_context(open_node(first))
-        config = load_config(me.config)
-        session = await stack.enter_async_context(open_session(config, me.config, report))
-        packed: list[Packed] = []
-        addresses: list[tuple[str, ...]] = []
-
-        async def pack() -> None:
-            packed.append(await session.packer.pack(_spec(options), options.folder / "package"))
-            timeline.mark("packed")
-
-        async def start_nodes() -> None:
-            addresses.append(await wait_listening(first, gateway_process))
-            others = [
-                make_node(options.folder / f"node{i}", info, {"p2p.bootstrap": addresses[0]}) for i in range(1, NODES)
-            ]
-            await fund(info, [node.wallet for node in others])
-            processes = [await stack.enter_async_context(open_node(node)) for node in others]
-            for node, process in zip(others, processes, strict=True):
-                await wait_listening(node, process)
-            timeline.mark("nodes")
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pack)
-            nursery.start_soon(start_nodes)
-        gateway = await session.connect(addresses[0])
+        processes = [await stack.enter_async_context(open_node(first))]
+        session = await stack.enter_async_context(open_session(load_config(me.config), me.config, report))
+        draft = await session.packer.draft(_spec(options), options.folder / "package")
+        addresses = await wait_listening(first, processes[0])
+        others = [
+            make_node(options.folder / f"node{i}", info, {**ONE_THREAD, "p2p.bootstrap": addresses})
+            for i in range(1, NODES)
+        ]
+        await fund(info, [node.wallet for node in others])
+        processes += [await stack.enter_async_context(open_node(node)) for node in others]
+        packed = await session.packer.build(draft)
+        timeline.mark("packed")
+        for node, process in zip(others, processes[1:], strict=True):
+            await wait_listening(node, process)
+        timeline.mark("nodes")
+        gateway = await session.connect(addresses)
         await report(PeersSeen(NODES))
-        yield session, gateway, packed[0]
-        await report(Stage("stopping the nodes"))
+        yield _World(session, gateway, packed, processes)
 
 
 # -- The job -------------------------------------------------------------------
@@ -177,18 +188,24 @@ async def _run_job(
     timeline.mark("submit")
     job = await session.submit(_spec(options), gateway, packed)
     seen: list[Progress] = []
+    models: list[Model] = []
+
+    async def fetch() -> None:
+        models.append(await session.fetch_model(job, (gateway,)))
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.deliver_keys, job)
         async for progress in session.watch(job):
             seen.append(progress)
             _mark(timeline, progress)
             await report(progress)
+            if isinstance(progress, Happened) and isinstance(progress.event, ProvingStarted):
+                nursery.start_soon(fetch)  # certified: it will not change
     events = [p for p in seen if isinstance(p, Happened)]
     ended = next(h.event for h in events if isinstance(h.event, JobEnded))
     if ended.state is not JobState.SETTLED:
         raise JobFailed(f"job {job.hex()}", f"it {ended.state.name.lower()}", f"see the logs in {options.folder}")
-    await report(Stage("fetching and opening the model"))
-    model = await session.fetch_model(job, (gateway,))
+    (model,) = models
     out = options.folder / "model.safetensors"
     write_safetensors(model, out)
     await _wait_withdrawn(session, events)
@@ -206,7 +223,7 @@ def _mark(timeline: Timeline, progress: Progress) -> None:
             timeline.mark("proving")
         case Happened(ProofAccepted()):
             timeline.mark("first_proof")
-            timeline.marks["last_proof"] = time.monotonic() - timeline.began
+            timeline.marks["last_proof"] = time.monotonic() - timeline.began_s
         case _:
             pass
 

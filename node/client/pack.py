@@ -45,6 +45,15 @@ DATASETS = {"digits": "digits"}
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """What the circuit is built from, in the Store."""
+
+    model: ModelDraft
+    data: DataDraft
+    srs: ContentId
+
+
+@dataclass(frozen=True, slots=True)
 class Packed:
     """A job ready to be posted."""
 
@@ -75,6 +84,10 @@ class Packer:
 
     async def pack(self, spec: JobSpec, scratch: Path) -> Packed:
         """Model, data, circuit and commitments. Raises ContentError for what can't be packed."""
+        return await self.build(await self.draft(spec, scratch))
+
+    async def draft(self, spec: JobSpec, scratch: Path) -> Draft:
+        """Model, data and SRS, which take every processor. Raises ContentError."""
         await trio.Path(scratch).mkdir(parents=True, exist_ok=True)
         await self._report(Stage("packing model and data"))
         srs: list[ContentId] = []
@@ -90,8 +103,13 @@ class Packer:
         for content in (*model.blobs, *data.train, *data.challenge):
             blob = await trio.Path(blob_path(scratch, content)).read_bytes()
             await self._store.put_blob(blob, public=content in model.blobs, durable=False)
+        return Draft(model, data, srs[0])
+
+    async def build(self, draft: Draft) -> Packed:
+        """Circuit and commitments; the keys take one processor for the most part. Raises ContentError."""
+        model, data = draft.model, draft.data
         await self._report(Stage("building the circuit's keys"))
-        built: Built = _unless_refused(await self._prover.build_circuit(model.onnx, srs[0]), "circuit")
+        built: Built = _unless_refused(await self._prover.build_circuit(model.onnx, draft.srs), "circuit")
         await self._report(Stage("committing to the held-out pages"))
         name = built.circuit.vk_digest
         commitments = _unless_refused(await self._prover.commit_pages(name, data.challenge), "held-out pages")
