@@ -32,7 +32,7 @@ from protocols.chain import (
     Release,
     Terms,
     Withdraw,
-    WorkerRegistered,
+    WorkerEvent,
 )
 from protocols.ids import JobId, Wei
 from protocols.message import JobAnnounced
@@ -131,7 +131,7 @@ class ChainWatcherActor:
         return True
 
     async def _hear(self, event: ChainEvent) -> None:
-        if isinstance(event, WorkerRegistered):
+        if isinstance(event, WorkerEvent):
             return
         if isinstance(event, JobPosted):
             idle = sum(map(seat.is_engaged, self._parts.values())) < self._plan.max_jobs

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from protocols.abi import ZERO_ADDRESS
 from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Wei
 
 # -- Terms ---------------------------------------------------------------------
@@ -73,6 +74,8 @@ class Terms:
     """Paid from the reserve to whoever performs `assign` and `settle`."""
     max_loss: int
     """A proof with a larger public loss (instance value) earns nothing; 0 is no bound."""
+    token: Address = ZERO_ADDRESS
+    """What budget and move fees are paid in; the zero address is the native token. Stakes are always native."""
 
 
 # -- Evidence ------------------------------------------------------------------
@@ -118,6 +121,28 @@ class Evidence:
     leaf_path: tuple[Digest, ...]
     page: int
     page_path: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """What one vote says besides its round and parent."""
+
+    view: int
+    set_root: Digest
+    participants: int
+    state: ContentId
+    commitment: Commitment
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Equivocation:
+    """Two votes of one seat for one round on one parent: an honest worker signs one set a round, in whatever view."""
+
+    round: RoundNumber
+    parent: Digest
+    first: Ballot
+    second: Ballot
 
 
 # -- Calls ---------------------------------------------------------------------
@@ -187,6 +212,22 @@ class NullRound:
 
 
 @dataclass(frozen=True, slots=True)
+class Dissent:
+    """A seat computed another state than a round's certificate says."""
+
+    job: JobId
+    round: RoundNumber
+    state: ContentId
+
+
+@dataclass(frozen=True, slots=True)
+class ReportEquivocation:
+    job: JobId
+    worker: Address
+    votes: Equivocation
+
+
+@dataclass(frozen=True, slots=True)
 class SubmitProof:
     job: JobId
     worker: Address
@@ -223,14 +264,33 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Pull what `Jobs` owes the sender."""
+    """Pull what `Jobs` owes the sender in the native token."""
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawIn:
+    """Pull what `Jobs` owes the sender in a token."""
+
+    token: Address
+
+
+@dataclass(frozen=True, slots=True)
+class TopUp:
+    """`Workers.topUp`: more stake."""
+
+    amount_wei: Wei
+
+
+@dataclass(frozen=True, slots=True)
+class Unbond:
+    """`Workers.unbond`: free stake on its way out."""
+
+    amount_wei: Wei
 
 
 @dataclass(frozen=True, slots=True)
 class WithdrawStake:
-    """`Workers.withdraw` of free stake."""
-
-    amount_wei: Wei
+    """`Workers.withdraw` of stake whose time of unbonding is over."""
 
 
 Call = (
@@ -243,12 +303,17 @@ Call = (
     | Ready
     | CommitRound
     | NullRound
+    | Dissent
+    | ReportEquivocation
     | SubmitProof
     | Settle
     | Cancel
     | Expire
     | Release
     | Withdraw
+    | WithdrawIn
+    | TopUp
+    | Unbond
     | WithdrawStake
 )
 
@@ -260,6 +325,26 @@ class WorkerRegistered:
     worker: Address
     node_key: bytes
     encryption_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StakeAdded:
+    worker: Address
+    amount_wei: Wei
+
+
+@dataclass(frozen=True, slots=True)
+class StakeUnbonding:
+    worker: Address
+    amount_wei: Wei
+    unbonded_at_s: int
+    """When all that is unbonding can be taken out."""
+
+
+@dataclass(frozen=True, slots=True)
+class StakeWithdrawn:
+    worker: Address
+    amount_wei: Wei
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +417,22 @@ class RoundNulled:
 
 
 @dataclass(frozen=True, slots=True)
+class Dissented:
+    job: JobId
+    worker: Address
+    round: RoundNumber
+    state: ContentId
+
+
+@dataclass(frozen=True, slots=True)
+class EquivocationProved:
+    job: JobId
+    worker: Address
+    round: RoundNumber
+    reporter: Address
+
+
+@dataclass(frozen=True, slots=True)
 class ProvingStarted:
     job: JobId
     beacon_round: int
@@ -380,8 +481,11 @@ class JobEnded:
     refund_wei: Wei
 
 
+WorkerEvent = WorkerRegistered | StakeAdded | StakeUnbonding | StakeWithdrawn
+"""Of `Workers`: about no job."""
+
 ChainEvent = (
-    WorkerRegistered
+    WorkerEvent
     | JobPosted
     | Applied
     | JoinClosed
@@ -391,6 +495,8 @@ ChainEvent = (
     | TrainingStarted
     | RoundCommitted
     | RoundNulled
+    | Dissented
+    | EquivocationProved
     | ProvingStarted
     | ProofAccepted
     | WorkerPaid

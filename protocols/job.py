@@ -21,12 +21,16 @@ from protocols.chain import (
     Apply,
     Assign,
     Assigned,
+    Ballot,
     Call,
     Cancel,
     ChainEvent,
     CommitRound,
     DeliverKeys,
+    Dissent,
+    Dissented,
     Entry,
+    EquivocationProved,
     Evidence,
     Expire,
     FeePaid,
@@ -44,13 +48,20 @@ from protocols.chain import (
     Register,
     RegisterKey,
     Release,
+    ReportEquivocation,
     RoundCommitted,
     RoundNulled,
     Settle,
+    StakeAdded,
+    StakeUnbonding,
+    StakeWithdrawn,
     SubmitProof,
     Terms,
+    TopUp,
     TrainingStarted,
+    Unbond,
     Withdraw,
+    WithdrawIn,
     WithdrawStake,
     WorkerPaid,
     WorkerReady,
@@ -69,7 +80,7 @@ from protocols.evidence import (
     set_leaf,
     step_leaf,
 )
-from protocols.ids import Address, Commitment, Digest, JobId, RoundNumber, Wei
+from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Wei
 from protocols.keccak import keccak256
 from protocols.merkle import ZERO_DIGEST, is_member
 
@@ -79,10 +90,15 @@ MAX_SEATS = 64  # a bit each in one word; settlement walks them in one transacti
 MAX_ROUNDS = 1024  # a challenge walks them to find the worker's own
 MAX_SAMPLES = 32  # a bit each
 MAX_APPLICANTS = 256  # the draw reads them all
+MAX_NULLED = 8  # rounds in a row: the training of a dead job ends by itself
+AUDIT_WINDOW_S = 86_400  # after a job's end its workers still answer for double votes
+UNBONDING_S = 2 * 86_400  # longer than the audit window, or a liar would be gone with its stake
+BOUNTY = 10  # a reporter gets a tenth: a liar that reports itself loses the rest
 MIN_KEY_WORDS = 24  # a verifying key names its SRS in words 14 … 23
 BEACON_MARGIN_S = 1  # the challenge's randomness must not be out when the last certificate is built
 FIELD_MODULUS = 21888242871839275222246405745257275088548364400416034343698204186575808495617
 
+_ENDED = (JobState.SETTLED, JobState.CANCELLED, JobState.EXPIRED)
 _FIRST, _NOTHING, _UINT32 = RoundNumber(0), Wei(0), 2**32 - 1
 
 # -- Transactions ------------------------------------------------------------------
@@ -98,6 +114,10 @@ class Facts:
     """CommitRound: who signed `compute_vote_digest`, in the order of the signatures."""
     proof_valid: bool = False
     """SubmitProof: what `Verifiers.verify` says under the terms' verifying key."""
+    ballot_signers: tuple[Address | None, Address | None] = (None, None)
+    """ReportEquivocation: who signed the first and the second ballot's `compute_ballot_digest`."""
+    token_arrives: bool = True
+    """Post: the terms' token leaves exactly the price here."""
     randomness: Digest | None = None
     """Assign, SubmitProof: of the beacon round `compute_beacon_round`; None before it is out."""
 
@@ -149,7 +169,18 @@ class Worker:
     encryption_key: bytes
     capabilities: Digest
     stake_wei: Wei
+    """Free and locked."""
     locked_wei: Wei
+    unbonding_wei: Wei = _NOTHING
+    unbonded_at_s: int = 0
+
+    @property
+    def is_registered(self) -> bool:
+        """A wallet may hold stake, a bounty for one, without keys."""
+        return any(self.node_key)
+
+
+_STRANGER = Worker(bytes(32), bytes(32), ZERO_DIGEST, _NOTHING, _NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +197,7 @@ class Job:
     requester: Address
     state: JobState
     deadline_s: int
-    """Of what the state waits for: applications, readiness, the round, the proofs."""
+    """Of what the state waits for: applications, readiness, the round, the proofs; at the end, reports."""
     escrow_wei: Wei
     applicants: tuple[Address, ...] = ()
     locked: frozenset[Address] = frozenset()
@@ -182,6 +213,13 @@ class Job:
     beacon_round: int = 0
     accepted: Mapping[Address, int] = field(default_factory=dict)
     """Bit k set: the worker's sample k is proved."""
+    nulled: int = 0
+    """Rounds in a row without a certificate."""
+    dissents: frozenset[Address] = frozenset()
+    punished: frozenset[Address] = frozenset()
+    """Have voted twice: neither pay nor anything to prove."""
+    slashed: frozenset[Address] = frozenset()
+    """Whose stake is gone, for double votes or missing proofs."""
     forfeits: frozenset[Address] = frozenset()
     """Workers with a proved loss above the terms' bound: no pay."""
 
@@ -201,6 +239,9 @@ class Ledger:
     workers: Mapping[Address, Worker] = field(default_factory=dict)
     jobs: Mapping[JobId, Job] = field(default_factory=dict)
     credits: Mapping[Address, Wei] = field(default_factory=dict)
+    """In the native token."""
+    token_credits: Mapping[tuple[Address, Address], Wei] = field(default_factory=dict)
+    """By token and account."""
     paid_in: Mapping[Address, Wei] = field(default_factory=dict)
     paid_out: Mapping[Address, Wei] = field(default_factory=dict)
     burnt_wei: Wei = _NOTHING
@@ -210,10 +251,16 @@ class Ledger:
 
 
 def compute_liabilities(ledger: Ledger) -> Wei:
-    """What the contracts owe: escrow, credits and stakes. It equals what they hold."""
-    escrow = sum(job.escrow_wei for job in ledger.jobs.values())
-    stakes = sum(worker.stake_wei for worker in ledger.workers.values())
+    """What the contracts owe in the native token: escrow, credits and stakes. It equals what they hold."""
+    escrow = sum(job.escrow_wei for job in ledger.jobs.values() if job.terms.token == ZERO_ADDRESS)
+    stakes = sum(worker.stake_wei + worker.unbonding_wei for worker in ledger.workers.values())
     return Wei(escrow + stakes + sum(ledger.credits.values()))
+
+
+def compute_token_liabilities(ledger: Ledger, token: Address) -> Wei:
+    """What `Jobs` owes in an ERC-20: it holds exactly that."""
+    escrow = sum(job.escrow_wei for job in ledger.jobs.values() if job.terms.token == token)
+    return Wei(escrow + sum(wei for (owed, _), wei in ledger.token_credits.items() if owed == token))
 
 
 def compute_holdings(ledger: Ledger) -> Wei:
@@ -229,6 +276,11 @@ def compute_free_stake(ledger: Ledger, worker: Address) -> Wei:
 def compute_price(terms: Terms) -> Wei:
     """What posting costs: the budget, and two moves (assign, settle)."""
     return Wei(terms.budget_wei + 2 * terms.move_fee_wei)
+
+
+def compute_value(terms: Terms) -> Wei:
+    """What is sent along when posting: nothing where the price is paid in a token."""
+    return compute_price(terms) if terms.token == ZERO_ADDRESS else Wei(0)
 
 
 def is_postable(terms: Terms) -> bool:
@@ -269,6 +321,14 @@ def compute_vote_digest(ledger: Ledger, call: CommitRound) -> Digest:
     c = call.certificate
     commitment = hash_commitment(c.commitment)
     vote = Vote(call.job, EPOCH, c.round, c.view, c.parent, c.set_root, c.participants, c.state, commitment)
+    return compute_digest(Domain(ledger.chain_id, ledger.contract), vote)
+
+
+def compute_ballot_digest(ledger: Ledger, call: ReportEquivocation, ballot: Ballot) -> Digest:
+    """What a ballot's signature signs."""
+    said = hash_commitment(ballot.commitment)
+    common = (call.job, EPOCH, call.votes.round, ballot.view, call.votes.parent)
+    vote = Vote(*common, ballot.set_root, ballot.participants, ballot.state, said)
     return compute_digest(Domain(ledger.chain_id, ledger.contract), vote)
 
 
@@ -326,6 +386,10 @@ def _dispatch(ledger: Ledger, tx: Transaction) -> Stepped:
             return _commit_round(ledger, tx, tx.call)
         case NullRound(job, number):
             return _null_round(ledger, tx, job, number)
+        case Dissent():
+            return _dissent(ledger, tx, tx.call)
+        case ReportEquivocation():
+            return _report_equivocation(ledger, tx, tx.call)
         case SubmitProof():
             return _submit_proof(ledger, tx, tx.call)
         case Settle(job):
@@ -338,13 +402,20 @@ def _dispatch(ledger: Ledger, tx: Transaction) -> Stepped:
             return _release(ledger, job, worker)
         case Withdraw():
             return _withdraw(ledger, tx)
-        case WithdrawStake(amount):
-            return _withdraw_stake(ledger, tx, amount)
+        case WithdrawIn(token):
+            return _withdraw_in(ledger, tx, token)
+        case TopUp():
+            _require(tx.value_wei, "NothingSent")
+            return _add_stake(ledger, tx.sender, tx.value_wei)
+        case Unbond(amount):
+            return _unbond(ledger, tx, amount)
+        case WithdrawStake():
+            return _withdraw_stake(ledger, tx)
 
 
 def _take_value(ledger: Ledger, tx: Transaction) -> Ledger:
-    """Only these two are payable; what is too much or too little of it is their own business."""
-    _require(isinstance(tx.call, Post | Register) or tx.value_wei == 0, "NotPayable")
+    """Only these are payable; what is too much or too little of it is their own business."""
+    _require(isinstance(tx.call, Post | Register | TopUp) or tx.value_wei == 0, "NotPayable")
     return replace(ledger, paid_in=_add(ledger.paid_in, tx.sender, tx.value_wei))
 
 
@@ -355,12 +426,14 @@ def _register(ledger: Ledger, tx: Transaction, call: Register) -> Stepped:
     """Again is allowed: keys are replaced, stake is added."""
     _require(any(call.node_key) and any(call.encryption_key), "EmptyKey")
     _require(tx.facts.binding_valid, "BadBinding")
-    old = ledger.workers.get(tx.sender)
-    stake = Wei((old.stake_wei if old else 0) + tx.value_wei)
-    locked = old.locked_wei if old else Wei(0)
-    worker = Worker(call.node_key, call.encryption_key, call.capabilities, stake, locked)
+    old = ledger.workers.get(tx.sender, _STRANGER)
+    worker = replace(old, node_key=call.node_key, encryption_key=call.encryption_key, capabilities=call.capabilities)
     ledger = replace(ledger, workers={**ledger.workers, tx.sender: worker})
-    return ledger, (WorkerRegistered(tx.sender, call.node_key, call.encryption_key),)
+    registered = WorkerRegistered(tx.sender, call.node_key, call.encryption_key)
+    if not tx.value_wei:
+        return ledger, (registered,)
+    ledger, added = _add_stake(ledger, tx.sender, tx.value_wei)
+    return ledger, (registered, *added)
 
 
 def _register_key(ledger: Ledger, words: tuple[int, ...]) -> Stepped:
@@ -369,15 +442,37 @@ def _register_key(ledger: Ledger, words: tuple[int, ...]) -> Stepped:
     return replace(ledger, keys=ledger.keys | {compute_key_digest(words)}), ()
 
 
-def _withdraw_stake(ledger: Ledger, tx: Transaction, amount_wei: Wei) -> Stepped:
+def _add_stake(ledger: Ledger, address: Address, amount_wei: Wei) -> Stepped:
+    return _change_stake(ledger, address, stake=amount_wei), (StakeAdded(address, amount_wei),)
+
+
+def _unbond(ledger: Ledger, tx: Transaction, amount_wei: Wei) -> Stepped:
+    """All that is on its way out waits for what joined it last."""
     _require(0 < amount_wei <= compute_free_stake(ledger, tx.sender), "StakeTooLow")
-    ledger = _change_stake(ledger, tx.sender, stake=-amount_wei)
-    return replace(ledger, paid_out=_add(ledger.paid_out, tx.sender, amount_wei)), ()
+    ledger = _change_stake(ledger, tx.sender, stake=-amount_wei, unbonding=amount_wei)
+    unbonded_at_s = tx.now_s + UNBONDING_S
+    worker = replace(ledger.workers[tx.sender], unbonded_at_s=unbonded_at_s)
+    ledger = replace(ledger, workers={**ledger.workers, tx.sender: worker})
+    return ledger, (StakeUnbonding(tx.sender, amount_wei, unbonded_at_s),)
 
 
-def _change_stake(ledger: Ledger, address: Address, *, stake: int = 0, locked: int = 0) -> Ledger:
-    old = ledger.workers[address]
-    new = replace(old, stake_wei=Wei(old.stake_wei + stake), locked_wei=Wei(old.locked_wei + locked))
+def _withdraw_stake(ledger: Ledger, tx: Transaction) -> Stepped:
+    worker = ledger.workers.get(tx.sender, _STRANGER)
+    _require(worker.unbonding_wei, "NothingUnbonding")
+    _require(tx.now_s >= worker.unbonded_at_s, "StillUnbonding")
+    ledger = _change_stake(ledger, tx.sender, unbonding=-worker.unbonding_wei)
+    paid = _add(ledger.paid_out, tx.sender, worker.unbonding_wei)
+    return replace(ledger, paid_out=paid), (StakeWithdrawn(tx.sender, worker.unbonding_wei),)
+
+
+def _change_stake(ledger: Ledger, address: Address, *, stake: int = 0, locked: int = 0, unbonding: int = 0) -> Ledger:
+    old = ledger.workers.get(address, _STRANGER)
+    new = replace(
+        old,
+        stake_wei=Wei(old.stake_wei + stake),
+        locked_wei=Wei(old.locked_wei + locked),
+        unbonding_wei=Wei(old.unbonding_wei + unbonding),
+    )
     return replace(ledger, workers={**ledger.workers, address: new})
 
 
@@ -387,13 +482,13 @@ def _change_stake(ledger: Ledger, address: Address, *, stake: int = 0, locked: i
 def _post(ledger: Ledger, tx: Transaction, call: Post) -> Stepped:
     terms = call.terms
     job = compute_job_id(ledger.chain_id, ledger.contract, tx.sender, call.nonce)
-    _require(tx.value_wei == compute_price(terms), "WrongValue")
     _require(is_postable(terms), "BadTerms")
     _require(job not in ledger.jobs, "JobExists")
     _require(ledger.is_development or terms.proof_policy is not ProofPolicy.EVALUATION, "UnprovedTraining")
     _require(terms.vk_digest in ledger.keys, "UnknownKey")
+    _require(tx.value_wei == compute_value(terms) and tx.facts.token_arrives, "WrongValue")
     deadline_s = tx.now_s + terms.join_window_s
-    posted = Job(terms, tx.sender, JobState.OPEN, deadline_s, Wei(tx.value_wei))
+    posted = Job(terms, tx.sender, JobState.OPEN, deadline_s, compute_price(terms))
     return _put(ledger, job, posted), (JobPosted(job, tx.sender, terms, deadline_s),)
 
 
@@ -401,7 +496,7 @@ def _apply(ledger: Ledger, tx: Transaction, job_id: JobId) -> Stepped:
     job = _get(ledger, job_id, JobState.OPEN)
     _require(tx.now_s < job.deadline_s, "TooLate")
     _require(tx.sender not in job.applicants, "AlreadyApplied")
-    _require(tx.sender in ledger.workers, "NotRegistered")
+    _require(ledger.workers.get(tx.sender, _STRANGER).is_registered, "NotRegistered")
     _require(compute_free_stake(ledger, tx.sender) >= job.terms.stake_wei, "StakeTooLow")
     ledger = _change_stake(ledger, tx.sender, locked=job.terms.stake_wei)
     job = replace(job, applicants=(*job.applicants, tx.sender), locked=job.locked | {tx.sender})
@@ -461,7 +556,7 @@ def _commit_round(ledger: Ledger, tx: Transaction, call: CommitRound) -> Stepped
     _require_quorum(job, c.signers, len(c.signatures), tx.facts.signers)
     digest = certificate_digest(call.job, c.round, c.set_root, c.state, c.commitment)
     rounds = {**job.rounds, c.round: Round(c.set_root, c.participants)}
-    job, proving = _next_round(ledger, tx, call.job, replace(job, parent=digest, rounds=rounds))
+    job, proving = _next_round(ledger, tx, call.job, replace(job, parent=digest, rounds=rounds, nulled=0))
     deadline_s = 0 if proving else job.deadline_s
     committed = RoundCommitted(
         call.job, c.round, c.view, c.set_root, c.state, c.commitment, c.participants, digest, deadline_s
@@ -481,19 +576,82 @@ def _null_round(ledger: Ledger, tx: Transaction, job_id: JobId, number: RoundNum
     job = _get(ledger, job_id, JobState.TRAINING)
     _require(number == job.next_round, "WrongRound")
     _require(tx.now_s >= job.deadline_s, "TooEarly")
-    job, proving = _next_round(ledger, tx, job_id, job)
+    job, proving = _next_round(ledger, tx, job_id, replace(job, nulled=job.nulled + 1))
     nulled = RoundNulled(job_id, number, 0 if proving else job.deadline_s)
     return _put(ledger, job_id, job), (nulled, *proving)
 
 
 def _next_round(ledger: Ledger, tx: Transaction, job_id: JobId, job: Job) -> tuple[Job, tuple[ProvingStarted, ...]]:
     job = replace(job, next_round=RoundNumber(job.next_round + 1))
-    if job.next_round < job.terms.rounds:
+    if job.next_round < job.terms.rounds and job.nulled < MAX_NULLED:
         return replace(job, deadline_s=tx.now_s + job.terms.round_timeout_s), ()
+    return _start_proving(ledger, tx, job_id, job)
+
+
+def _start_proving(ledger: Ledger, tx: Transaction, job_id: JobId, job: Job) -> tuple[Job, tuple[ProvingStarted, ...]]:
     number = ledger.beacon.round_at(tx.now_s + BEACON_MARGIN_S)
     deadline_s = ledger.beacon.time_of(number) + job.terms.proof_window_s
     job = replace(job, state=JobState.PROVING, beacon_round=number, deadline_s=deadline_s)
     return job, (ProvingStarted(job_id, number, deadline_s),)
+
+
+# -- Liars -----------------------------------------------------------------------------
+
+
+def _dissent(ledger: Ledger, tx: Transaction, call: Dissent) -> Stepped:
+    """A third of the seats against a certificate: nothing that follows can be relied on."""
+    job = _get(ledger, call.job, JobState.TRAINING)
+    _require(tx.sender in job.seats, "NotSeated")
+    _require(call.round in job.rounds, "WrongRound")
+    _require(tx.sender not in job.dissents, "AlreadyDissented")
+    job = replace(job, dissents=job.dissents | {tx.sender})
+    proving: tuple[ProvingStarted, ...] = ()
+    if len(job.dissents) * 3 >= len(job.seats):
+        job, proving = _start_proving(ledger, tx, call.job, job)
+    return _put(ledger, call.job, job), (Dissented(call.job, tx.sender, call.round, call.state), *proving)
+
+
+def _report_equivocation(ledger: Ledger, tx: Transaction, call: ReportEquivocation) -> Stepped:
+    job, first, second = ledger.jobs.get(call.job), call.votes.first, call.votes.second
+    if job is None or call.worker not in job.seats:
+        raise _Abort("NotSeated")
+    _require(job.state not in _ENDED or tx.now_s < job.deadline_s, "TooLate")
+    _require(call.worker not in job.slashed, "AlreadyPunished")
+    _require(_choice_of(first) != _choice_of(second), "SameVote")
+    _require(tx.facts.ballot_signers == (call.worker, call.worker), "BadSignature")
+    punished = replace(
+        job,
+        punished=job.punished | {call.worker},
+        slashed=job.slashed | {call.worker},
+        locked=job.locked - {call.worker},
+    )
+    ledger = _put(ledger, call.job, punished)
+    ledger, taken, added = _punish(ledger, job, call.worker, tx.sender)
+    proved = EquivocationProved(call.job, call.worker, call.votes.round, tx.sender)
+    return ledger, (proved, *added, WorkerSlashed(call.job, call.worker, taken))
+
+
+def _choice_of(ballot: Ballot) -> tuple[Digest, int, ContentId, Commitment]:
+    """What a ballot votes for: the same in every view."""
+    return ballot.set_root, ballot.participants, ballot.state, ballot.commitment
+
+
+def _punish(ledger: Ledger, job: Job, worker: Address, reporter: Address) -> tuple[Ledger, Wei, tuple[ChainEvent, ...]]:
+    """Stake that is no longer locked answers as far as it is still here: what is leaving first."""
+    stake = job.terms.stake_wei
+    if worker in job.locked:
+        ledger, taken = _change_stake(ledger, worker, stake=-stake, locked=-stake), stake
+    else:
+        leaving = min(stake, ledger.workers[worker].unbonding_wei)
+        resting = min(stake - leaving, compute_free_stake(ledger, worker))
+        ledger = _change_stake(ledger, worker, stake=-resting, unbonding=-leaving)
+        taken = Wei(leaving + resting)
+    bounty = Wei(taken // BOUNTY)
+    ledger = replace(ledger, burnt_wei=Wei(ledger.burnt_wei + taken - bounty))
+    if not bounty:
+        return ledger, taken, ()
+    ledger, added = _add_stake(ledger, reporter, bounty)
+    return ledger, taken, added
 
 
 # -- Proofs ----------------------------------------------------------------------------
@@ -557,6 +715,7 @@ def _accept(job: Job, worker: Address, sample: int, loss: int) -> tuple[Job, boo
 def _settle(ledger: Ledger, tx: Transaction, job_id: JobId) -> Stepped:
     job = _get(ledger, job_id, JobState.PROVING)
     took_part = {worker: len(compute_participations(job, worker)) for worker in job.seats}
+    took_part = {worker: count for worker, count in took_part.items() if worker not in job.punished}
     waits = any(count and not is_proved(job, worker) for worker, count in took_part.items())
     _require(not waits or tx.now_s >= job.deadline_s, "TooEarly")
     events: list[ChainEvent] = []
@@ -570,7 +729,7 @@ def _settle(ledger: Ledger, tx: Transaction, job_id: JobId) -> Stepped:
             ledger, job = _slash(ledger, job, worker)
             events.append(WorkerSlashed(job_id, worker, job.terms.stake_wei))
     ledger, fee = _pay_fee(ledger, tx, job_id, job)
-    ledger, ended = _end(ledger, job_id, JobState.SETTLED)
+    ledger, ended = _end(ledger, tx, job_id, JobState.SETTLED)
     return ledger, (*events, fee, ended)
 
 
@@ -581,20 +740,22 @@ def _pay(
     amount = Wei(terms.budget_wei * count // (terms.seats * terms.rounds))
     if worker in job.forfeits:
         return ledger, job, ()
-    ledger = replace(ledger, credits=_add(ledger.credits, worker, amount))
+    ledger = _owe(ledger, job, worker, amount)
     return ledger, replace(job, escrow_wei=Wei(job.escrow_wei - amount)), (WorkerPaid(job_id, worker, amount),)
 
 
 def _slash(ledger: Ledger, job: Job, worker: Address) -> tuple[Ledger, Job]:
     stake = job.terms.stake_wei
     ledger = _change_stake(ledger, worker, stake=-stake, locked=-stake)
-    return replace(ledger, burnt_wei=Wei(ledger.burnt_wei + stake)), replace(job, locked=job.locked - {worker})
+    return replace(ledger, burnt_wei=Wei(ledger.burnt_wei + stake)), replace(
+        job, locked=job.locked - {worker}, slashed=job.slashed | {worker}
+    )
 
 
 def _cancel(ledger: Ledger, tx: Transaction, job_id: JobId) -> Stepped:
     job = _get(ledger, job_id, JobState.OPEN)
     _require(tx.sender == job.requester, "NotRequester")
-    ledger, ended = _end(ledger, job_id, JobState.CANCELLED)
+    ledger, ended = _end(ledger, tx, job_id, JobState.CANCELLED)
     return ledger, (ended,)
 
 
@@ -604,22 +765,24 @@ def _expire(ledger: Ledger, tx: Transaction, job_id: JobId) -> Stepped:
     if job.state is JobState.OPEN and len(job.applicants) >= job.terms.seats:
         # Anybody may still assign them; nobody did while there was time to get ready.
         _require(tx.now_s >= job.deadline_s + job.terms.ready_window_s, "TooEarly")
-    ledger, ended = _end(ledger, job_id, JobState.EXPIRED)
-    return ledger, (ended,)
+    ledger, fee = _pay_fee(ledger, tx, job_id, job)
+    ledger, ended = _end(ledger, tx, job_id, JobState.EXPIRED)
+    return ledger, (fee, ended)
 
 
-def _end(ledger: Ledger, job_id: JobId, state: JobState) -> tuple[Ledger, JobEnded]:
+def _end(ledger: Ledger, tx: Transaction, job_id: JobId, state: JobState) -> tuple[Ledger, JobEnded]:
     """What is left in escrow is the requester's."""
     job = ledger.jobs[job_id]
     refund = job.escrow_wei
-    ledger = replace(ledger, credits=_add(ledger.credits, job.requester, refund))
-    return _put(ledger, job_id, replace(job, state=state, escrow_wei=Wei(0))), JobEnded(job_id, state, refund)
+    ledger = _owe(ledger, job, job.requester, refund)
+    ended = replace(job, state=state, escrow_wei=Wei(0), deadline_s=tx.now_s + AUDIT_WINDOW_S)
+    return _put(ledger, job_id, ended), JobEnded(job_id, state, refund)
 
 
 def _release(ledger: Ledger, job_id: JobId, worker: Address) -> Stepped:
     job = _get(ledger, job_id, *JobState)
     # Before the draw anybody may still get a seat; a seat holds its stake until the end.
-    ended = job.state in (JobState.SETTLED, JobState.CANCELLED, JobState.EXPIRED)
+    ended = job.state in _ENDED
     _require(ended or (job.state is not JobState.OPEN and worker not in job.seats), "TooEarly")
     _require(worker in job.locked, "NothingLocked")
     ledger = _change_stake(ledger, worker, locked=-job.terms.stake_wei)
@@ -631,6 +794,13 @@ def _withdraw(ledger: Ledger, tx: Transaction) -> Stepped:
     _require(owed, "NothingOwed")
     paid = _add(ledger.paid_out, tx.sender, owed)
     return replace(ledger, credits=_add(ledger.credits, tx.sender, -owed), paid_out=paid), ()
+
+
+def _withdraw_in(ledger: Ledger, tx: Transaction, token: Address) -> Stepped:
+    if token == ZERO_ADDRESS:
+        return _withdraw(ledger, tx)
+    _require(ledger.token_credits.get((token, tx.sender)), "NothingOwed")
+    return replace(ledger, token_credits={**ledger.token_credits, (token, tx.sender): Wei(0)}), ()
 
 
 # -- Small change ------------------------------------------------------------------------
@@ -647,6 +817,15 @@ def _put(ledger: Ledger, job_id: JobId, job: Job) -> Ledger:
     return replace(ledger, jobs={**ledger.jobs, job_id: job})
 
 
+def _owe(ledger: Ledger, job: Job, account: Address, amount_wei: Wei) -> Ledger:
+    """In the job's token."""
+    if job.terms.token == ZERO_ADDRESS:
+        return replace(ledger, credits=_add(ledger.credits, account, amount_wei))
+    owed = (job.terms.token, account)
+    credits = {**ledger.token_credits, owed: Wei(ledger.token_credits.get(owed, 0) + amount_wei)}
+    return replace(ledger, token_credits=credits)
+
+
 def _add(balances: Mapping[Address, Wei], address: Address, amount_wei: int) -> Mapping[Address, Wei]:
     return {**balances, address: Wei(balances.get(address, 0) + amount_wei)}
 
@@ -654,6 +833,6 @@ def _add(balances: Mapping[Address, Wei], address: Address, amount_wei: int) -> 
 def _pay_fee(ledger: Ledger, tx: Transaction, job_id: JobId, job: Job) -> tuple[Ledger, FeePaid]:
     """Whoever moves the job on is paid from its reserve."""
     fee = job.terms.move_fee_wei
-    ledger = replace(ledger, credits=_add(ledger.credits, tx.sender, fee))
+    ledger = _owe(ledger, job, tx.sender, fee)
     ledger = _put(ledger, job_id, replace(job, escrow_wei=Wei(job.escrow_wei - fee)))
     return ledger, FeePaid(job_id, tx.sender, fee)

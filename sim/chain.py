@@ -13,7 +13,7 @@ import trio
 
 from actors.ports import Head, Mined, Outcome, Reverted, Unreachable
 from protocols.abi import checksum_address
-from protocols.chain import Call, ChainEvent, CommitRound, Post, Register, SubmitProof
+from protocols.chain import Call, ChainEvent, CommitRound, Post, Register, SubmitProof, TopUp
 from protocols.eip712 import Binding, Domain, compute_digest
 from protocols.ids import Address, Digest, Wei
 from protocols.job import (
@@ -24,7 +24,7 @@ from protocols.job import (
     Transaction,
     compute_beacon_round,
     compute_free_stake,
-    compute_price,
+    compute_value,
     compute_vote_digest,
     step,
 )
@@ -53,12 +53,17 @@ GAS = {
     "Ready": 60_000,
     "CommitRound": 210_000,
     "NullRound": 60_000,
+    "Dissent": 70_000,
+    "ReportEquivocation": 150_000,
     "SubmitProof": 1_300_000,
     "Settle": 350_000,
     "Cancel": 60_000,
     "Expire": 60_000,
     "Release": 50_000,
     "Withdraw": 40_000,
+    "WithdrawIn": 60_000,
+    "TopUp": 40_000,
+    "Unbond": 50_000,
     "WithdrawStake": 40_000,
 }
 """Simulated: about what the contracts' tests measured for three seats."""
@@ -218,7 +223,9 @@ def _value(call: Call) -> Wei:
         case Register():
             return call.stake_wei
         case Post():
-            return compute_price(call.terms)
+            return compute_value(call.terms)
+        case TopUp():
+            return call.amount_wei
         case _:
             return Wei(0)
 

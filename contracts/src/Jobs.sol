@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 
 import {IBeacon} from "./interfaces/IBeacon.sol";
@@ -9,16 +10,21 @@ import {IVerifiers} from "./interfaces/IVerifiers.sol";
 import {IWorkers} from "./interfaces/IWorkers.sol";
 import {Job} from "./libraries/Job.sol";
 import {Statement} from "./libraries/Statement.sol";
+import {Purse} from "./Purse.sol";
 import {Certificate} from "./types/Certificate.sol";
+import {Equivocation} from "./types/Equivocation.sol";
 import {Evidence} from "./types/Evidence.sol";
 import {JobState} from "./types/JobState.sol";
+import {Permit} from "./types/Permit.sol";
 import {SeatSet} from "./types/SeatSet.sol";
 import {ProofPolicy, Terms} from "./types/Terms.sol";
+import {Workers} from "./Workers.sol";
 
 /// @title Jobs: escrow, seats, certified rounds, verified proofs, settlement.
-/// @notice Has no owner. Money comes in by `post` only and goes out by `withdraw` only; stakes stay in `Workers`.
+/// @notice Has no owner. Money comes in by `post` only and goes out by `withdraw` only; stakes stay in `Workers`, which
+/// this contract creates.
 /// @dev The rules are in the `Job` library; this contract keeps the money, calls the other contracts and logs.
-contract Jobs is IJobs, EIP712 {
+contract Jobs is IJobs, EIP712, Purse {
     using Job for Job.State;
 
     /// @dev Order of BN254's scalar field: instances are its elements.
@@ -41,14 +47,11 @@ contract Jobs is IJobs, EIP712 {
     IVerifiers public immutable verifiers;
     IBeacon public immutable beacon;
 
-    /// @inheritdoc IJobs
-    mapping(address account => uint256) public credit;
-
     mapping(bytes32 job => Job.State) private _jobs;
 
-    constructor(IWorkers workers_, IVerifiers verifiers_, IBeacon beacon_) EIP712("SkyNet", "1") {
-        if (workers_.jobs() != address(this)) revert WrongWiring();
-        workers = workers_;
+    constructor(IVerifiers verifiers_, IBeacon beacon_) EIP712("SkyNet", "1") {
+        if (beacon_.isTest() && !verifiers_.development()) revert PredictableBeacon();
+        workers = new Workers();
         verifiers = verifiers_;
         beacon = beacon_;
     }
@@ -56,13 +59,23 @@ contract Jobs is IJobs, EIP712 {
     // -- Posting and applying ----------------------------------------------------
 
     /// @inheritdoc IJobs
-    function post(Terms calldata terms, bytes32 nonce) external payable returns (bytes32 job) {
-        if (msg.value != Job.escrowOf(terms)) revert WrongValue(Job.escrowOf(terms));
+    function post(Terms calldata terms, bytes32 nonce) public payable nonReentrant returns (bytes32 job) {
         job = keccak256(abi.encode(block.chainid, address(this), msg.sender, nonce));
         _jobs[job].open(terms, msg.sender);
         if (terms.proofPolicy == ProofPolicy.EVALUATION && !verifiers.development()) revert UnprovedTraining();
         if (!verifiers.isRegistered(terms.vkDigest)) revert UnknownKey(terms.vkDigest);
         emit JobPosted(job, msg.sender, terms, _jobs[job].deadline);
+        _take(terms.token, Job.escrowOf(terms));
+    }
+
+    /// @inheritdoc IJobs
+    /// @dev Whoever sees the permit may use it first; then the allowance is there all the same.
+    function postWithPermit(Terms calldata terms, bytes32 nonce, Permit calldata permit) external returns (bytes32) {
+        try IERC20Permit(terms.token)
+            .permit(
+                msg.sender, address(this), Job.escrowOf(terms), permit.deadline, permit.v, permit.r, permit.s
+            ) {} catch {}
+        return post(terms, nonce);
     }
 
     /// @inheritdoc IJobs
@@ -122,6 +135,24 @@ contract Jobs is IJobs, EIP712 {
         _announceProving(job);
     }
 
+    // -- Liars -------------------------------------------------------------------
+
+    /// @inheritdoc IJobs
+    function dissent(bytes32 job, uint32 round, bytes32 state) external {
+        _jobs[job].dissent(msg.sender, round, beacon);
+        emit Dissented(job, msg.sender, round, state);
+        _announceProving(job);
+    }
+
+    /// @inheritdoc IJobs
+    function reportEquivocation(bytes32 job, address worker, Equivocation calldata votes) external {
+        bytes32 first = _hashTypedDataV4(Statement.hashBallot(job, votes.round, votes.parent, votes.first));
+        bytes32 second = _hashTypedDataV4(Statement.hashBallot(job, votes.round, votes.parent, votes.second));
+        bool locked = _jobs[job].convict(worker, votes, first, second);
+        emit EquivocationProved(job, worker, votes.round, msg.sender);
+        emit WorkerSlashed(job, worker, workers.punish(worker, _jobs[job].stake, locked, msg.sender));
+    }
+
     // -- Proofs ------------------------------------------------------------------
 
     /// @inheritdoc IJobs
@@ -163,22 +194,14 @@ contract Jobs is IJobs, EIP712 {
 
     /// @inheritdoc IJobs
     function expire(bytes32 job) external {
+        _jobs[job].mustBeExpirable();
+        _payMove(job);
         _end(job, _jobs[job].expire());
     }
 
     /// @inheritdoc IJobs
     function release(bytes32 job, address worker) external {
         workers.unlock(worker, _jobs[job].release(worker));
-    }
-
-    /// @inheritdoc IJobs
-    /// @dev The debt is gone before the money leaves: calling back finds nothing.
-    function withdraw() external {
-        uint256 amount = credit[msg.sender];
-        if (amount == 0) revert NothingOwed();
-        credit[msg.sender] = 0;
-        (bool sent,) = msg.sender.call{value: amount}("");
-        if (!sent) revert TransferFailed();
     }
 
     // -- Reading -----------------------------------------------------------------
@@ -206,6 +229,16 @@ contract Jobs is IJobs, EIP712 {
     /// @return In seat order; empty before the seats are drawn.
     function seatsOf(bytes32 job) external view returns (Job.Seat[] memory) {
         return _jobs[job].seated;
+    }
+
+    /// @return In how many certified rounds each seat took part, in seat order.
+    function participationsOf(bytes32 job) external view returns (uint256[] memory) {
+        Job.State storage state = _jobs[job];
+        uint256[] memory counts = new uint256[](state.seated.length);
+        for (uint256 i = 0; i < counts.length; ++i) {
+            counts[i] = state.participations.count(i);
+        }
+        return counts;
     }
 
     /// @return What became of the worker's stake in this job.
@@ -240,9 +273,9 @@ contract Jobs is IJobs, EIP712 {
     function _settleSeat(bytes32 job, uint256 index) private {
         Job.State storage state = _jobs[job];
         Job.Seat storage seat = state.seated[index];
-        (Job.Verdict verdict, uint128 pay) = state.judge(seat);
+        (Job.Verdict verdict, uint128 pay) = state.judge(index);
         if (verdict == Job.Verdict.PAY) {
-            credit[seat.worker] += pay;
+            _owe(state.token, seat.worker, pay);
             emit WorkerPaid(job, seat.worker, pay);
         } else if (verdict == Job.Verdict.SLASH) {
             workers.slash(seat.worker, state.stake);
@@ -252,13 +285,13 @@ contract Jobs is IJobs, EIP712 {
 
     function _payMove(bytes32 job) private {
         uint128 fee = _jobs[job].payMove();
-        credit[msg.sender] += fee;
+        _owe(_jobs[job].token, msg.sender, fee);
         emit FeePaid(job, msg.sender, fee);
     }
 
     function _end(bytes32 job, uint128 refund) private {
         Job.State storage state = _jobs[job];
-        credit[state.requester] += refund;
+        _owe(state.token, state.requester, refund);
         emit JobEnded(job, state.state, refund);
     }
 }

@@ -8,8 +8,8 @@ import {IWorkers} from "./interfaces/IWorkers.sol";
 import {Stake} from "./libraries/Stake.sol";
 
 /// @title Workers: identities bound to wallets, and their stakes.
-/// @notice Stake is free or locked. Its owner moves what is free; `Jobs`, fixed for ever at construction, moves the
-/// rest. Nobody else has a say.
+/// @notice Stake is free, locked or unbonding. Its owner moves what is free; `Jobs`, which creates this contract, moves
+/// the rest. Nobody else has a say.
 contract Workers is IWorkers, EIP712 {
     using Stake for Stake.State;
 
@@ -21,6 +21,9 @@ contract Workers is IWorkers, EIP712 {
 
     /// @dev Slashed stake goes where nobody has a key.
     address private constant _BURN = 0x000000000000000000000000000000000000dEaD;
+
+    /// @dev A reporter gets a tenth: enough for its gas, too little for a liar to report itself and lose nothing.
+    uint128 private constant _BOUNTY = 10;
 
     bytes32 private constant _BINDING =
         keccak256("Binding(address wallet,bytes32 nodeKey,bytes32 encryptionKey,bytes32 capabilities)");
@@ -36,9 +39,8 @@ contract Workers is IWorkers, EIP712 {
         _;
     }
 
-    /// @param jobs_ Address at which the same deployer will create `Jobs`; `Jobs` refuses any other.
-    constructor(address jobs_) EIP712("SkyNet", "1") {
-        jobs = jobs_;
+    constructor() EIP712("SkyNet", "1") {
+        jobs = msg.sender;
     }
 
     // -- Identity --------------------------------------------------------------
@@ -53,8 +55,8 @@ contract Workers is IWorkers, EIP712 {
         (address signer,,) = ECDSA.tryRecoverCalldata(_hashTypedDataV4(statement), binding);
         if (signer != msg.sender) revert BadBinding();
         _identities[msg.sender] = Identity(nodeKey, encryptionKey, capabilities);
-        _stakes[msg.sender].add(msg.value);
         emit WorkerRegistered(msg.sender, nodeKey, encryptionKey);
+        if (msg.value > 0) _add(msg.sender, msg.value);
     }
 
     /// @inheritdoc IWorkers
@@ -77,13 +79,22 @@ contract Workers is IWorkers, EIP712 {
 
     /// @inheritdoc IWorkers
     function topUp() external payable {
-        _stakes[msg.sender].add(msg.value);
+        if (msg.value == 0) revert NothingSent();
+        _add(msg.sender, msg.value);
     }
 
     /// @inheritdoc IWorkers
-    function withdraw(uint256 amount) external {
+    function unbond(uint128 amount) external {
         if (amount == 0) revert StakeTooLow(_stakes[msg.sender].free, amount);
-        _stakes[msg.sender].remove(amount);
+        uint64 due = _stakes[msg.sender].unbond(amount);
+        emit StakeUnbonding(msg.sender, amount, due);
+    }
+
+    /// @inheritdoc IWorkers
+    /// @dev The stake is gone from the books before it leaves: calling back finds nothing.
+    function withdraw() external {
+        uint128 amount = _stakes[msg.sender].withdraw();
+        emit StakeWithdrawn(msg.sender, amount);
         _send(msg.sender, amount);
     }
 
@@ -95,6 +106,12 @@ contract Workers is IWorkers, EIP712 {
     /// @inheritdoc IWorkers
     function lockedStake(address worker) external view returns (uint256) {
         return _stakes[worker].locked;
+    }
+
+    /// @inheritdoc IWorkers
+    function unbondingStake(address worker) external view returns (uint256 amount, uint64 unbondedAt) {
+        Stake.State storage stake = _stakes[worker];
+        return (stake.unbonding, stake.unbondedAt);
     }
 
     // -- Stake, by Jobs ----------------------------------------------------------
@@ -114,6 +131,25 @@ contract Workers is IWorkers, EIP712 {
     function slash(address worker, uint128 amount) external onlyJobs {
         _stakes[worker].slash(amount);
         _send(_BURN, amount);
+    }
+
+    /// @inheritdoc IWorkers
+    function punish(address worker, uint128 amount, bool locked, address reporter)
+        external
+        onlyJobs
+        returns (uint128 taken)
+    {
+        taken = amount;
+        if (locked) _stakes[worker].slash(amount);
+        else taken = _stakes[worker].seize(amount);
+        uint128 bounty = taken / _BOUNTY;
+        if (bounty > 0) _add(reporter, bounty);
+        _send(_BURN, taken - bounty);
+    }
+
+    function _add(address worker, uint256 amount) private {
+        _stakes[worker].add(amount);
+        emit StakeAdded(worker, amount);
     }
 
     function _send(address to, uint256 amount) private {

@@ -43,7 +43,7 @@ from protocols.chain import (
     Terms,
     TrainingStarted,
     Withdraw,
-    WorkerRegistered,
+    WorkerEvent,
 )
 from protocols.evidence import compute_job_id
 from protocols.ids import Address, ContentId, JobId, PeerId
@@ -200,7 +200,7 @@ class Session:
                 if not isinstance(events, Unreachable):
                     cursor = head.number + 1
                     for event, gas_used in events:
-                        if not isinstance(event, WorkerRegistered) and event.job == job:
+                        if not isinstance(event, WorkerEvent) and event.job == job:
                             yield Happened(event, gas_used)
             await trio.sleep(POLL_S)
 
@@ -238,7 +238,7 @@ class Session:
         events = await self.chain.traced_events(self._first_block, last)
         if isinstance(events, Unreachable):
             raise ChainError("chain", events.reason, "check chain.rpc_urls and try again")
-        kept = ((e, gas) for e, gas in events if not isinstance(e, WorkerRegistered))
+        kept = ((e, gas) for e, gas in events if not isinstance(e, WorkerEvent))
         return tuple(Happened(e, gas) for e, gas in kept if job is None or e.job == job)
 
     async def jobs(self) -> tuple[ListedJob, ...]:

@@ -29,6 +29,7 @@ from protocols.chain import (
     ChainEvent,
     CommitRound,
     DeliverKeys,
+    Dissent,
     Expire,
     JobPosted,
     JobState,
@@ -39,10 +40,14 @@ from protocols.chain import (
     Register,
     RegisterKey,
     Release,
+    ReportEquivocation,
     Settle,
     SubmitProof,
     Terms,
+    TopUp,
+    Unbond,
     Withdraw,
+    WithdrawIn,
     WithdrawStake,
 )
 from protocols.eip712 import Binding, Domain, compute_digest
@@ -142,15 +147,29 @@ def translate(call: Call) -> tuple[str, str, tuple[Any, ...]]:
     match call:
         case Register(node_key, encryption_key, capabilities, binding):
             return "Workers", "register", (node_key, encryption_key, capabilities, binding)
-        case WithdrawStake(amount):
-            return "Workers", "withdraw", (amount,)
+        case WithdrawStake():
+            return "Workers", "withdraw", ()
+        case Unbond(amount):
+            return "Workers", "unbond", (amount,)
+        case TopUp():
+            return "Workers", "topUp", ()
         case RegisterKey(words):
             return "Verifiers", "register", (_words(words),)
         case SubmitProof():
             return "Jobs", "submitProof", (*astuple(call)[:-1], _words(call.key_words))
         case Apply(job):
             return "Jobs", "applyFor", (job,)
-        case Post() | CommitRound() | DeliverKeys() | NullRound() | Release() | Withdraw():
+        case (
+            Post()
+            | CommitRound()
+            | DeliverKeys()
+            | NullRound()
+            | Dissent()
+            | ReportEquivocation()
+            | Release()
+            | Withdraw()
+            | WithdrawIn()
+        ):
             name = type(call).__name__
             return "Jobs", name[0].lower() + name[1:], astuple(call)
         case Assign(job) | Ready(job) | Settle(job) | Cancel(job) | Expire(job):
@@ -198,11 +217,12 @@ class Refused:
 
 
 class World:
-    """All five contracts, deployed. With `real_verifier` off, `VerifiersDouble` judges the proofs."""
+    """What a job needs, deployed. With `real_verifier` off, `VerifiersDouble` judges the proofs."""
 
     def __init__(
         self, backend: Backend | None = None, *, real_verifier: bool = False, development: bool = True
     ) -> None:
+        self._beacon = "TestBeacon" if development else "Beacon"
         self.backend = PyRevm() if backend is None else backend
         self.interfaces: dict[str, Interface] = {"Verifiers": read_artifact("Verifiers")[1]}
         self.addresses: dict[str, Address] = {}
@@ -211,17 +231,16 @@ class World:
         self._deploy_all(real_verifier, development)
 
     def _deploy_all(self, real_verifier: bool, development: bool) -> None:
-        self.deploy("TestBeacon")
+        self.deploy(self._beacon)
         if real_verifier:
             self.deploy("Halo2VerifierReusable")
             self.deploy("Verifiers", self.addresses["Halo2VerifierReusable"], development)
         else:
             self.deploy("VerifiersDouble", development)
             self.addresses["Verifiers"] = self.addresses["VerifiersDouble"]
-        nonce = self.backend.nonce() + 1  # of the transaction after this one
-        jobs = checksum_address(keccak256(rlp.encode([address_bytes(self.deployer), nonce]))[12:])
-        self.deploy("Workers", jobs)
-        self.deploy("Jobs", *(self.addresses[name] for name in ("Workers", "Verifiers", "TestBeacon")))
+        jobs = self.deploy("Jobs", *(self.addresses[name] for name in ("Verifiers", self._beacon)))
+        self.interfaces["Workers"] = read_artifact("Workers")[1]
+        self.addresses["Workers"] = checksum_address(keccak256(rlp.encode([address_bytes(jobs), 1]))[12:])
 
     def deploy(self, name: str, *args: Any) -> Address:
         """Raises ValueError(Refused) where the constructor reverts."""
@@ -288,6 +307,11 @@ class World:
 
     def credit(self, account: Address) -> Wei:
         return Wei(self.read("Jobs", "credit", account))
+
+    def unbonding(self, worker: Address) -> tuple[int, int]:
+        """Amount, and when it can be taken out."""
+        found: tuple[int, int] = self.read("Workers", "unbondingStake", worker)
+        return found
 
     def stake(self, worker: Address) -> tuple[int, int]:
         """Free and locked."""

@@ -12,19 +12,23 @@ from dataclasses import astuple, dataclass, field, replace
 from contract_world import Done, Refused, World, make_account, recover, sign
 from evm_backends import Account
 
-from protocols.abi import encode_words
+from protocols.abi import ZERO_ADDRESS, encode_words
 from protocols.chain import (
+    Ballot,
     Call,
     Certificate,
     ChainEvent,
     CommitRound,
     Entry,
+    Equivocation,
     Post,
     ProofPolicy,
     Register,
     RegisterKey,
+    ReportEquivocation,
     SubmitProof,
     Terms,
+    TopUp,
 )
 from protocols.draw import compute_challenge_seed, draw_sample
 from protocols.eip712 import Binding, Domain, compute_digest
@@ -37,11 +41,12 @@ from protocols.job import (
     Ledger,
     Revert,
     Transaction,
+    compute_ballot_digest,
     compute_beacon_round,
     compute_free_stake,
     compute_key_digest,
     compute_participations,
-    compute_price,
+    compute_value,
     compute_vote_digest,
     step,
 )
@@ -154,9 +159,12 @@ class Twin:
                 compute_free_stake(ledger, address),
                 worker.locked_wei if worker else 0,
             )
-        escrows = sum(job.escrow_wei for job in ledger.jobs.values())
+            unbonding = (worker.unbonding_wei, worker.unbonded_at_s) if worker else (0, 0)
+            assert world.unbonding(address) == unbonding
+        escrows = sum(job.escrow_wei for job in ledger.jobs.values() if job.terms.token == ZERO_ADDRESS)
         assert world.balance(world.jobs) == escrows + sum(ledger.credits.values())
-        assert world.balance(world.workers) == sum(w.stake_wei for w in ledger.workers.values())
+        stakes = sum(w.stake_wei + w.unbonding_wei for w in ledger.workers.values())
+        assert world.balance(world.workers) == stakes
         for job_id, job in ledger.jobs.items():
             self._audit_job(job_id, job)
 
@@ -169,19 +177,23 @@ class Twin:
         applicants = self.world.read("Jobs", "applicantsOf", job_id)
         assert [a.lower() for a in applicants] == [a.lower() for a in job.applicants]
         for worker in job.applicants:
-            assert (self.world.read("Jobs", "bondOf", job_id, worker) == 1) == (worker in job.locked)
+            bond = 1 if worker in job.locked else 3 if worker in job.slashed else 2
+            assert self.world.read("Jobs", "bondOf", job_id, worker) == bond
         seats = self.world.read("Jobs", "seatsOf", job_id)
         expected = [
             (
                 worker.lower(),
-                len(compute_participations(job, worker)),
                 job.accepted.get(worker, 0),
                 bool(job.ready >> seat & 1),
                 worker in job.forfeits,
+                worker in job.dissents,
+                worker in job.punished,
             )
             for seat, worker in enumerate(job.seats)
         ]
         assert [(s[0].lower(), *s[1:]) for s in seats] == expected
+        counts = tuple(len(compute_participations(job, worker)) for worker in job.seats)
+        assert self.world.read("Jobs", "participationsOf", job_id) == counts
         for number in range(job.terms.rounds):
             found = job.rounds.get(RoundNumber(number))
             assert self.world.read("Jobs", "roundOf", job_id, number) == (astuple(found) if found else (WORD, 0))
@@ -195,6 +207,11 @@ class Twin:
             case CommitRound() if len(call.certificate.commitment) == 64:
                 digest = compute_vote_digest(self.ledger, call)
                 return Facts(signers=tuple(recover(digest, s) for s in call.certificate.signatures))
+            case ReportEquivocation(votes=votes):
+                ballots = (votes.first, votes.second)
+                digests = (compute_ballot_digest(self.ledger, call, ballot) for ballot in ballots)
+                first, second = (recover(d, b.signature) for d, b in zip(digests, ballots, strict=True))
+                return Facts(ballot_signers=(first, second))
             case SubmitProof():
                 return Facts(proof_valid=call.proof[-1:] == VALID, randomness=self._randomness(call))
             case _:
@@ -243,6 +260,28 @@ class Twin:
         signatures = tuple(sign(account, digest) for account in signed)
         return CommitRound(call.job, replace(call.certificate, signatures=signatures))
 
+    def equivocate(
+        self,
+        job_id: JobId,
+        worker: Address,
+        number: int = 0,
+        *,
+        by: Account | None = None,
+    ) -> ReportEquivocation:
+        """Two votes for one round, signed by the worker (or `by`)."""
+        parent, state, point = Digest(WORD), ContentId(WORD), Commitment(WORD * 2)
+        first = Ballot(0, Digest(b"1" * 32), 0b011, state, point, b"")
+        second = Ballot(1, Digest(b"2" * 32), 0b011, state, point, b"")
+        call = ReportEquivocation(job_id, worker, Equivocation(RoundNumber(number), parent, first, second))
+        return self.sign_ballots(call, by or self.accounts[worker])
+
+    def sign_ballots(self, call: ReportEquivocation, account: Account) -> ReportEquivocation:
+        def signed(ballot: Ballot) -> Ballot:
+            return replace(ballot, signature=sign(account, compute_ballot_digest(self.ledger, call, ballot)))
+
+        votes = replace(call.votes, first=signed(call.votes.first), second=signed(call.votes.second))
+        return replace(call, votes=votes)
+
     def prove(self, job_id: JobId, worker: Address, sample: int, loss: int = 7) -> SubmitProof:
         job = self.ledger.jobs[job_id]
         randomness = keccak256(encode_words(keccak256(b"skynet test beacon"), job.beacon_round))
@@ -267,7 +306,9 @@ def price_of(call: Call) -> Wei:
     match call:
         case Register(stake_wei=stake):
             return stake
+        case TopUp(amount):
+            return amount
         case Post(terms):
-            return compute_price(terms)
+            return compute_value(terms)
         case _:
             return Wei(0)

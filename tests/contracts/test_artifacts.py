@@ -78,7 +78,8 @@ def test_code_fits_on_chain(name: Name) -> None:
     artifact = load(name)
     assert artifact.contract == name
     assert len(artifact.bytecode) < MAX_INIT_CODE_BYTES
-    assert len(artifact.deployed_bytecode or artifact.bytecode) < MAX_CODE_BYTES
+    created = b"" if name == "Workers" else load("Workers").bytecode  # `Jobs` carries it to its creation only
+    assert len(artifact.deployed_bytecode or artifact.bytecode.replace(created, b"")) < MAX_CODE_BYTES
 
 
 def test_verifiers_pins_the_committed_verifier() -> None:

@@ -7,7 +7,18 @@ from dataclasses import replace
 from contract_world import Done, make_account
 from job_twin import NONCE, TERMS, Twin
 
-from protocols.chain import Apply, Assign, DeliverKeys, NullRound, Post, Ready, Settle, WorkerSlashed
+from protocols.chain import (
+    Apply,
+    Assign,
+    DeliverKeys,
+    NullRound,
+    Post,
+    ProvingStarted,
+    Ready,
+    Settle,
+    WorkerPaid,
+    WorkerSlashed,
+)
 from protocols.draw import compute_quorum
 from protocols.ids import RoundNumber, Wei
 
@@ -43,24 +54,56 @@ def test_the_most_applicants_and_seats() -> None:
 
 def test_the_most_rounds() -> None:
     """The challenge looks for the worker's one round behind 1,023 others."""
-    twin = Twin(crew=(make_account("worker 0"),))
+    twin = Twin(crew=(make_account("worker 0"), make_account("worker 1")))
     twin.found()
-    terms = replace(TERMS, seats=1, rounds=1024, samples=1)
+    terms = replace(TERMS, seats=2, rounds=1024, samples=1)
     job = twin.job_id()
     twin.do(twin.requester, Post(terms, NONCE))
-    twin.do(twin.crew[0], Apply(job))
+    for worker in twin.crew:
+        twin.do(worker, Apply(job))
     twin.wait(11)
     twin.do(twin.crew[0], Assign(job))
-    twin.do(twin.requester, DeliverKeys(job, (b"w",)))
-    twin.do(twin.crew[0], Ready(job))
-    for number in range(1023):
-        twin.wait(terms.round_timeout_s)
-        twin.do(twin.crew[0], NullRound(job, RoundNumber(number)))
-    twin.do(twin.crew[0], twin.commit(job, participants=1, signers=1))
+    twin.do(twin.requester, DeliverKeys(job, (b"w", b"w")))
+    for worker in twin.crew:
+        twin.do(worker, Ready(job))
+    for _ in range(1023):
+        twin.do(twin.crew[0], twin.commit(job, participants=0b01, signers=0b11))
+    twin.do(twin.crew[0], twin.commit(job, participants=0b10, signers=0b11))
     twin.wait(2)
-    call = twin.prove(job, twin.crew[0].address, 0)
+    last = twin.seats(job)[1].address
+    call = twin.prove(job, last, 0)
     assert call.evidence.round == 1023
-    outcome = twin.world.send(twin.crew[0].address, call)
+    outcome = twin.world.send(last, call)
     assert isinstance(outcome, Done)
     # This EVM takes slots that earlier calls touched for warm: add what reading 256 cold ones costs.
     assert outcome.gas_used + 256 * 2_000 < BLOCK_GAS / 10
+
+
+def test_eight_rounds_without_a_certificate_end_the_training() -> None:
+    twin = Twin()
+    twin.found()
+    terms = replace(TERMS, rounds=1024)
+    job = twin.job_id()
+    twin.do(twin.requester, Post(terms, NONCE))
+    for worker in twin.crew[:4]:
+        twin.do(worker, Apply(job))
+    twin.wait(11)
+    twin.do(twin.delegate, Assign(job))
+    twin.do(twin.requester, DeliverKeys(job, (b"w",) * 3))
+    for seat in twin.seats(job)[:2]:
+        twin.do(seat, Ready(job))
+    for number in range(7):
+        twin.wait(terms.round_timeout_s)
+        twin.do(twin.crew[0], NullRound(job, RoundNumber(number)))
+    twin.do(twin.crew[0], twin.commit(job))  # counts from the start again
+    for number in range(8, 16):
+        twin.wait(terms.round_timeout_s)
+        *_, last = twin.do(twin.crew[0], NullRound(job, RoundNumber(number)))
+    assert isinstance(last, ProvingStarted)
+    twin.wait(2)
+    for seat in twin.seats(job):
+        for sample in range(terms.samples):
+            twin.do(seat, twin.prove(job, seat.address, sample))
+    events = twin.do(twin.crew[0], Settle(job))
+    assert sum(isinstance(event, WorkerPaid) for event in events) == 3
+    twin.audit()

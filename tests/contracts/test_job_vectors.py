@@ -33,11 +33,12 @@ from protocols.chain import (
     Ready,
     Release,
     Settle,
+    Unbond,
     Withdraw,
     WithdrawStake,
 )
 from protocols.ids import Address, Digest, JobId, RoundNumber, Wei
-from protocols.job import Ledger, Revert, compute_free_stake, step
+from protocols.job import UNBONDING_S, Ledger, Revert, compute_free_stake, step
 
 FOLDER = Path(__file__).parents[1] / "vectors/job"
 
@@ -77,7 +78,9 @@ def settled(twin: Twin) -> None:
     for account in twin.accounts.values():
         twin.send(account, Release(job, account.address))
         twin.send(account, Withdraw())
-    twin.do(twin.crew[0], WithdrawStake(Wei(100)))
+    twin.do(twin.crew[0], Unbond(Wei(100)))
+    twin.wait(UNBONDING_S)
+    twin.do(twin.crew[0], WithdrawStake())
 
 
 def slashed(twin: Twin) -> None:
@@ -172,7 +175,7 @@ def snapshot(ledger: Ledger) -> dict[str, Any]:
     for account, credit in ledger.credits.items():
         flat[f"credit {account}"] = credit
     for address, worker in ledger.workers.items():
-        flat[f"stake {address}"] = [compute_free_stake(ledger, address), worker.locked_wei]
+        flat[f"stake {address}"] = [compute_free_stake(ledger, address), worker.locked_wei, worker.unbonding_wei]
     for job_id, job in ledger.jobs.items():
         flat[f"job {plain(job_id)}"] = {
             "state": job.state.name,
@@ -229,7 +232,7 @@ def observe(world: World, what: str) -> Any:
         case "credit":
             return world.credit(Address(name))
         case "stake":
-            return list(world.stake(Address(name)))
+            return [*world.stake(Address(name)), world.unbonding(Address(name))[0]]
         case "job":
             return observe_job(world, JobId(bytes.fromhex(name[2:])))
     return world.balance(BURN)

@@ -35,6 +35,7 @@ from protocols.chain import (
     RoundNulled,
     Settle,
     TrainingStarted,
+    Unbond,
     Withdraw,
     WithdrawStake,
     WorkerPaid,
@@ -42,7 +43,7 @@ from protocols.chain import (
     WorkerSlashed,
 )
 from protocols.ids import Commitment, ContentId, Digest, JobId, RoundNumber, Wei
-from protocols.job import FIELD_MODULUS, compute_price
+from protocols.job import FIELD_MODULUS, UNBONDING_S, compute_price
 
 SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
@@ -63,7 +64,11 @@ def drain(twin: Twin, job: JobId) -> None:
         twin.send(account, Withdraw())
         free, _ = twin.world.stake(account.address)
         if free:
-            twin.do(account, WithdrawStake(Wei(free)))
+            twin.do(account, Unbond(Wei(free)))
+    twin.wait(UNBONDING_S)
+    for address, worker in tuple(twin.ledger.workers.items()):
+        if worker.unbonding_wei:
+            twin.do(address, WithdrawStake())
     twin.audit()
     assert twin.world.balance(twin.world.jobs) == 0
     assert twin.world.balance(twin.world.workers) == 0
@@ -239,7 +244,10 @@ def test_too_few_applicants_expire_the_job(twin: Twin) -> None:
     assert twin.refusal(twin.crew[0], Expire(job)) == "TooEarly"
     twin.wait(2)
     assert twin.refusal(twin.crew[0], Assign(job)) == "TooFewApplicants"
-    assert twin.do(twin.crew[0], Expire(job)) == (JobEnded(job, JobState.EXPIRED, compute_price(TERMS)),)
+    assert twin.do(twin.crew[0], Expire(job)) == (
+        FeePaid(job, twin.crew[0].address, TERMS.move_fee_wei),
+        JobEnded(job, JobState.EXPIRED, Wei(compute_price(TERMS) - TERMS.move_fee_wei)),
+    )
     drain(twin, job)
 
 
@@ -257,7 +265,9 @@ def test_undelivered_keys_expire_the_job_without_anyones_fault(assigned: Station
     assert twin.refusal(twin.crew[0], Expire(job)) == "TooEarly"
     twin.wait(TERMS.ready_window_s)
     price_less_fee = Wei(compute_price(TERMS) - TERMS.move_fee_wei)
-    assert twin.do(twin.crew[0], Expire(job)) == (JobEnded(job, JobState.EXPIRED, price_less_fee),)
+    fee, ended = twin.do(twin.crew[0], Expire(job))
+    assert fee == FeePaid(job, twin.crew[0].address, TERMS.move_fee_wei)
+    assert ended == JobEnded(job, JobState.EXPIRED, Wei(price_less_fee - TERMS.move_fee_wei))
     drain(twin, job)
 
 
@@ -330,9 +340,9 @@ def test_applying_refused(opened: Station) -> None:
     assert twin.refusal(twin.crew[0], Apply(job)) == "AlreadyApplied"
     assert twin.refusal(twin.requester, Apply(job)) == "NotRegistered"
     assert twin.refusal(twin.crew[4], Apply(JobId(WORD))) == "WrongState"
-    twin.do(twin.crew[4], WithdrawStake(Wei(1)))
+    twin.do(twin.crew[4], Unbond(Wei(1)))
     assert twin.refusal(twin.crew[4], Apply(job)) == "StakeTooLow"
-    assert twin.refusal(twin.crew[0], WithdrawStake(Wei(1))) == "StakeTooLow"
+    assert twin.refusal(twin.crew[0], Unbond(Wei(1))) == "StakeTooLow"
     twin.wait(10)
     assert twin.refusal(twin.crew[4], Apply(job)) == "TooLate"
 

@@ -30,6 +30,7 @@ from protocols.chain import (
     Cancel,
     CommitRound,
     DeliverKeys,
+    Dissent,
     Evidence,
     Expire,
     JobState,
@@ -40,11 +41,12 @@ from protocols.chain import (
     Settle,
     SubmitProof,
     Terms,
+    Unbond,
     Withdraw,
     WithdrawStake,
 )
 from protocols.ids import Address, ContentId, Digest, JobId, RoundNumber, Wei
-from protocols.job import Job, compute_free_stake, compute_participations
+from protocols.job import UNBONDING_S, Job, compute_free_stake, compute_participations
 
 NONCES = (b"1" * 32, b"2" * 32)
 PROFILE = os.environ.get("SKYNET_PROFILE", "")
@@ -209,6 +211,23 @@ class Walk(RuleBasedStateMachine):
         if rare == 0:
             self.send(person, Cancel(self.twin.job_id(nonce)))
 
+    @rule(nonce=jobs, person=people, worker=people, honest=st.integers(0, 3), at=st.integers(0, 1))
+    def report(self, nonce: bytes, person: int, worker: int, honest: int, at: int) -> None:
+        """Two votes for one round; or twice the same one, or another's signature."""
+        job_id, address = self.twin.job_id(nonce), self.who(worker)
+        by = self.twin.delegate if honest == 1 else None
+        call = self.twin.equivocate(job_id, address, at, by=by)
+        if honest == 2:
+            call = replace(call, votes=replace(call.votes, second=call.votes.first))
+        if honest:
+            self.send(person, call)
+        elif at == 0:
+            self.send(person, self.twin.equivocate(job_id, address))
+
+    @rule(nonce=jobs, person=people, at=st.integers(0, 3))
+    def dissent(self, nonce: bytes, person: int, at: int) -> None:
+        self.send(person, Dissent(self.twin.job_id(nonce), RoundNumber(at), ContentId(bytes(32))))
+
     @rule(nonce=jobs, person=people, worker=people)
     def release(self, nonce: bytes, person: int, worker: int) -> None:
         self.send(person, Release(self.twin.job_id(nonce), self.who(worker)))
@@ -216,7 +235,8 @@ class Walk(RuleBasedStateMachine):
     @rule(person=people, amount=st.integers(0, 120))
     def take_out(self, person: int, amount: int) -> None:
         self.send(person, Withdraw())
-        self.send(person, WithdrawStake(Wei(amount)))
+        self.send(person, Unbond(Wei(amount)))
+        self.send(person, WithdrawStake())
 
     # -- What always holds -------------------------------------------------------------
 
@@ -234,7 +254,11 @@ class Walk(RuleBasedStateMachine):
             self.twin.send(account, Withdraw())
             free = compute_free_stake(self.twin.ledger, account.address)
             if free:
-                self.twin.do(account, WithdrawStake(free))
+                self.twin.do(account, Unbond(free))
+        self.twin.wait(UNBONDING_S)
+        for address, worker in tuple(self.twin.ledger.workers.items()):
+            if worker.unbonding_wei:
+                self.twin.do(address, WithdrawStake())
         self.twin.audit()
         assert self.twin.world.balance(self.twin.world.jobs) == 0
         assert self.twin.world.balance(self.twin.world.workers) == 0

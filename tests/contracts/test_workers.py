@@ -8,9 +8,9 @@ import pytest
 from contract_world import Done, Refused, World, sign
 from job_twin import NONCE, TERMS, Station, Twin
 
-from protocols.chain import Post, WithdrawStake, WorkerRegistered
+from protocols.chain import Post, StakeAdded, StakeWithdrawn, TopUp, Unbond, WithdrawStake, WorkerRegistered
 from protocols.ids import Digest, Wei
-from protocols.job import compute_price
+from protocols.job import UNBONDING_S, compute_price
 
 
 def test_registering_binds_keys_and_deposits_stake(twin: Twin) -> None:
@@ -28,7 +28,9 @@ def test_registering_again_replaces_keys_and_adds_stake(opened: Station) -> None
         worker.address,
         *twin.world.read("Workers", "keysOf", worker.address),
     )
-    assert twin.do(worker, twin.world.sign_registration(worker, 7)) == (event,)
+    added = StakeAdded(worker.address, Wei(7))
+    assert twin.do(worker, twin.world.sign_registration(worker, 7)) == (event, added)
+    assert twin.do(worker, twin.world.sign_registration(worker, 0)) == (event,)
     assert twin.world.stake(worker.address) == (7, 100)  # the first hundred answers for a job
     twin.audit()
 
@@ -49,32 +51,51 @@ def test_an_unknown_worker_has_nothing(twin: Twin) -> None:
     world, address = twin.world, twin.requester.address
     assert world.read("Workers", "keysOf", address) == (bytes(32), bytes(32))
     assert not world.read("Workers", "isRegistered", address)
-    assert world.send(address, WithdrawStake(Wei(1))) == Refused("StakeTooLow", (0, 1))
+    assert world.send(address, Unbond(Wei(1))) == Refused("StakeTooLow", (0, 1))
+    assert world.send(address, WithdrawStake()) == Refused("NothingUnbonding")
 
 
 def test_topping_up_and_taking_out(twin: Twin) -> None:
-    world, worker = twin.world, twin.crew[0]
-    top_up = world.interfaces["Workers"].encode("topUp", ())
-    assert isinstance(world.transact(worker.address, world.workers, top_up, 11), Done)
-    assert world.stake(worker.address) == (111, 0)
-    assert world.send(worker.address, WithdrawStake(Wei(0))) == Refused("StakeTooLow", (111, 0))
-    assert isinstance(world.send(worker.address, WithdrawStake(Wei(111))), Done)
-    assert world.stake(worker.address) == (0, 0)
+    worker = twin.crew[0]
+    twin.do(worker, TopUp(Wei(11)))
+    assert twin.refusal(worker, TopUp(Wei(0))) == "NothingSent"
+    assert twin.refusal(worker, Unbond(Wei(0))) == "StakeTooLow"
+    assert twin.refusal(worker, Unbond(Wei(112))) == "StakeTooLow"
+    twin.do(worker, Unbond(Wei(100)))
+    assert twin.world.stake(worker.address) == (11, 0)
+    twin.wait(UNBONDING_S - 1)
+    assert twin.refusal(worker, WithdrawStake()) == "StillUnbonding"
+    twin.do(worker, Unbond(Wei(1)))  # all waits for what joined last
+    twin.wait(UNBONDING_S - 1)
+    assert twin.refusal(worker, WithdrawStake()) == "StillUnbonding"
+    twin.audit()
+    twin.wait(1)
+    assert twin.do(worker, WithdrawStake()) == (StakeWithdrawn(worker.address, Wei(101)),)
+    assert twin.refusal(worker, WithdrawStake()) == "NothingUnbonding"
+    twin.audit()
 
 
-@pytest.mark.parametrize("function", ["lock", "unlock", "slash"])
+@pytest.mark.parametrize("function", ["lock", "unlock", "slash", "punish"])
 @pytest.mark.parametrize("sender", ["deployer", "worker"])
 def test_only_jobs_moves_locked_stake(opened: Station, function: str, sender: str) -> None:
     world, worker = opened.twin.world, opened.twin.crew[0].address
-    data = world.interfaces["Workers"].encode(function, (worker, 1))
+    arguments = (worker, 1, True, worker) if function == "punish" else (worker, 1)
+    data = world.interfaces["Workers"].encode(function, arguments)
     caller = {"deployer": world.deployer, "worker": worker}[sender]
     assert world.transact(caller, world.workers, data) == Refused("OnlyJobs")
 
 
-def test_jobs_refuses_workers_that_obey_another() -> None:
+def test_jobs_creates_the_workers_that_obey_it() -> None:
     world = World()
-    with pytest.raises(ValueError, match="WrongWiring"):
-        world.deploy("Jobs", world.workers, world.addresses["Verifiers"], world.addresses["TestBeacon"])
+    assert world.read("Jobs", "workers").lower() == world.workers.lower()
+    assert world.read("Workers", "jobs").lower() == world.jobs.lower()
+
+
+def test_a_predictable_beacon_is_for_development_networks() -> None:
+    world = World(development=False)
+    world.deploy("TestBeacon")
+    with pytest.raises(ValueError, match="PredictableBeacon"):
+        world.deploy("Jobs", world.addresses["Verifiers"], world.addresses["TestBeacon"])
 
 
 def test_being_called_back_during_a_withdrawal_pays_once(twin: Twin) -> None:

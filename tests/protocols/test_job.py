@@ -39,6 +39,7 @@ from protocols.chain import (
     SubmitProof,
     Terms,
     TrainingStarted,
+    Unbond,
     Withdraw,
     WithdrawStake,
     WorkerPaid,
@@ -48,6 +49,7 @@ from protocols.draw import compute_challenge_seed, compute_quorum, draw_sample
 from protocols.evidence import build_evidence, compute_job_id, pages_root, set_root, step_leaf
 from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Wei
 from protocols.job import (
+    UNBONDING_S,
     Beacon,
     Facts,
     Job,
@@ -311,9 +313,9 @@ def test_applying(opened: Ledger) -> None:
     assert refusal(opened, REQUESTER, Apply(JOB), 2) == "NotRegistered"
     assert refusal(opened, last, Apply(JOB), 10) == "TooLate"
     assert refusal(opened, last, Apply(JobId(WORD)), 2) == "WrongState"
-    poor, _ = send(opened, last, WithdrawStake(Wei(1)), 2)
+    poor, _ = send(opened, last, Unbond(Wei(1)), 2)
     assert refusal(poor, last, Apply(JOB), 2) == "StakeTooLow"
-    assert refusal(opened, WORKERS[0], WithdrawStake(Wei(1)), 2) == "StakeTooLow"
+    assert refusal(opened, WORKERS[0], Unbond(Wei(1)), 2) == "StakeTooLow"
     assert refusal(opened, WORKERS[0], Release(JOB, WORKERS[0]), 2) == "TooEarly"
 
 
@@ -324,7 +326,7 @@ def test_assigning(opened: Ledger) -> None:
     second = compute_job_id(EMPTY.chain_id, EMPTY.contract, REQUESTER, b"m" * 32)
     assert refusal(lonely, REQUESTER, Assign(second), 12) == "TooFewApplicants"
     ended, _ = send(lonely, WORKERS[0], Expire(second), 11)
-    assert ended.credits[REQUESTER] == 1011
+    assert ended.credits[REQUESTER] == 1006  # less the fee
     assert refusal(opened, REQUESTER, Expire(JOB), 19) == "TooEarly"
     assert ended.jobs[JOB].state is JobState.OPEN
     ended, _ = send(ended, REQUESTER, Expire(JOB), 20)
@@ -353,7 +355,7 @@ def test_delivering_and_readiness(assigned: Ledger) -> None:
     send(ledger, seats[1], Ready(JOB), 21)  # late is good enough until somebody expires the job
     assert refusal(ledger, REQUESTER, Expire(JOB), 20) == "TooEarly"
     ledger, events = send(ledger, REQUESTER, Expire(JOB), 21)
-    assert events == (JobEnded(JOB, JobState.EXPIRED, Wei(1006)),)
+    assert events == (FeePaid(JOB, REQUESTER, Wei(5)), JobEnded(JOB, JobState.EXPIRED, Wei(1001)))
     assert is_drained(drain(ledger, 22))
 
 
@@ -443,7 +445,11 @@ def drain(ledger: Ledger, now_s: int) -> Ledger:
         if ledger.credits.get(person):
             ledger, _ = send(ledger, person, Withdraw(), now_s)
         if compute_free_stake(ledger, person):
-            ledger, _ = send(ledger, person, WithdrawStake(compute_free_stake(ledger, person)), now_s)
+            ledger, _ = send(ledger, person, Unbond(compute_free_stake(ledger, person)), now_s)
+    now_s += UNBONDING_S
+    for person, worker in sorted(ledger.workers.items()):
+        if worker.unbonding_wei:
+            ledger, _ = send(ledger, person, WithdrawStake(), now_s)
     return ledger
 
 
@@ -503,7 +509,8 @@ class Walk(RuleBasedStateMachine):
     @rule(person=people)
     def take_out(self, person: Address) -> None:
         self.attempt(person, Withdraw())
-        self.attempt(person, WithdrawStake(compute_free_stake(self.ledger, person)))
+        self.attempt(person, Unbond(compute_free_stake(self.ledger, person)))
+        self.attempt(person, WithdrawStake())
 
     @rule(index=which, person=people, kind=st.sampled_from([Apply, Assign, Ready, Settle, Cancel, Expire]))
     def move(self, index: int, person: Address, kind: Any) -> None:

@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.ports import Mined, Record, Reverted, Unreachable
-from protocols.chain import Apply, Register, RegisterKey, Withdraw, WorkerRegistered
+from protocols.chain import Apply, Register, RegisterKey, StakeAdded, Withdraw, WorkerRegistered
 from protocols.eip712 import Binding, Domain, compute_digest
 from protocols.ids import Digest, JobId, Wei
 from protocols.job import MIN_KEY_WORDS
@@ -150,7 +150,8 @@ async def test_a_call_is_mined_into_a_block_with_its_events(autojump_clock: Mock
         head = await wallet.head()
         assert not isinstance(head, Unreachable)
         assert await wallet.events(1, head.number) == [
-            WorkerRegistered(vault.wallet, vault.node_key, vault.encryption_key)
+            WorkerRegistered(vault.wallet, vault.node_key, vault.encryption_key),
+            StakeAdded(vault.wallet, Wei(1000)),
         ]
         assert await wallet.worker_keys(vault.wallet) == (vault.node_key, vault.encryption_key)
         assert await wallet.free_stake(vault.wallet) == 1000

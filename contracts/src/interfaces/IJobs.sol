@@ -2,8 +2,10 @@
 pragma solidity 0.8.37;
 
 import {Certificate} from "../types/Certificate.sol";
+import {Equivocation} from "../types/Equivocation.sol";
 import {Evidence} from "../types/Evidence.sol";
 import {JobState} from "../types/JobState.sol";
+import {Permit} from "../types/Permit.sol";
 import {SeatSet} from "../types/SeatSet.sol";
 import {Terms} from "../types/Terms.sol";
 
@@ -33,6 +35,9 @@ interface IJobs {
         bytes32 certificate,
         uint64 roundDeadline
     );
+    /// @notice A seat computed `state` where the round's certificate says another.
+    event Dissented(bytes32 indexed job, address indexed worker, uint32 round, bytes32 state);
+    event EquivocationProved(bytes32 indexed job, address indexed worker, uint32 round, address reporter);
     event RoundNulled(bytes32 indexed job, uint32 round, uint64 roundDeadline);
     event ProvingStarted(bytes32 indexed job, uint64 beaconRound, uint64 proofDeadline);
     /// @param earns Whether `loss` is within the terms' bound.
@@ -47,8 +52,8 @@ interface IJobs {
 
     // -- Errors ------------------------------------------------------------------
 
-    /// `Workers` takes orders from another contract.
-    error WrongWiring();
+    /// Anybody can compute the beacon beforehand: for development networks only.
+    error PredictableBeacon();
     /// The job is in another state than the call needs; NONE where there is no such job.
     error WrongState(JobState state);
     error TooEarly(uint64 deadline);
@@ -59,7 +64,6 @@ interface IJobs {
     /// Evaluation proofs say nothing about the work: only development networks take such jobs.
     error UnprovedTraining();
     error UnknownKey(bytes32 vkDigest);
-    error WrongValue(uint256 due);
     error JobExists();
     error NotRequester();
 
@@ -93,15 +97,20 @@ interface IJobs {
     error ProofInvalid();
 
     error NothingLocked();
-    error NothingOwed();
-    error TransferFailed();
+
+    error AlreadyDissented();
+    error SameVote();
+    error AlreadyPunished();
 
     // -- Calls -------------------------------------------------------------------
 
-    /// @notice Posts a job; pays exactly budget + 2 · move fee into escrow.
+    /// @notice Posts a job; pays exactly budget + 2 · move fee into escrow, in the terms' token.
     /// @param nonce Any; a requester uses one only once.
     /// @return job keccak of (chain, contract, requester, nonce).
     function post(Terms calldata terms, bytes32 nonce) external payable returns (bytes32 job);
+
+    /// @notice Posts a job in a token that takes signed allowances (EIP-2612).
+    function postWithPermit(Terms calldata terms, bytes32 nonce, Permit calldata permit) external returns (bytes32 job);
 
     /// @notice Applies for a seat before the join deadline and locks the stake. (`apply` is a reserved word.)
     function applyFor(bytes32 job) external;
@@ -118,8 +127,16 @@ interface IJobs {
     /// @notice Fixes the next round by a quorum's certificate. Anybody; the first valid one is the round.
     function commitRound(bytes32 job, Certificate calldata certificate) external;
 
-    /// @notice Counts the next round as void after its deadline. Anybody.
+    /// @notice Counts the next round as void after its deadline. Anybody. The eighth in a row ends the training.
     function nullRound(bytes32 job, uint32 round) external;
+
+    /// @notice Says that the sender, seated, computed `state` where the certificate of `round` says another. With a third
+    /// of the seats the training ends: what was certified is proved and paid, the rest of the budget goes back.
+    function dissent(bytes32 job, uint32 round, bytes32 state) external;
+
+    /// @notice Takes the stake of a seat that signed two votes for one round on one parent, until a day after the job's
+    /// end. Anybody; earns a tenth of it, as stake.
+    function reportEquivocation(bytes32 job, address worker, Equivocation calldata votes) external;
 
     /// @notice Credits `worker` with a proof of its drawn sample. Anybody may submit.
     /// @param keyWords The verifying key that the terms name by its digest.
@@ -139,16 +156,9 @@ interface IJobs {
     /// @notice Takes an open job back. Requester only.
     function cancel(bytes32 job) external;
 
-    /// @notice Ends a job that can't start. Anybody.
+    /// @notice Ends a job that can't start. Anybody; earns the move fee.
     function expire(bytes32 job) external;
 
     /// @notice Unlocks the stake of an applicant who drew no seat, or of anybody unslashed once the job is over.
     function release(bytes32 job, address worker) external;
-
-    /// @notice Sends the sender what it is owed.
-    function withdraw() external;
-
-    // -- Views -------------------------------------------------------------------
-
-    function credit(address account) external view returns (uint256);
 }

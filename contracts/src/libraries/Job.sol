@@ -6,9 +6,11 @@ import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {IBeacon} from "../interfaces/IBeacon.sol";
 import {IJobs} from "../interfaces/IJobs.sol";
 import {Certificate} from "../types/Certificate.sol";
+import {Equivocation} from "../types/Equivocation.sol";
 import {Evidence} from "../types/Evidence.sol";
 import {JobState} from "../types/JobState.sol";
 import {SeatSet} from "../types/SeatSet.sol";
+import {Tally} from "../types/Tally.sol";
 import {Terms} from "../types/Terms.sol";
 import {Draw} from "./Draw.sol";
 import {MerkleTree} from "./MerkleTree.sol";
@@ -28,13 +30,18 @@ library Job {
     uint256 internal constant MAX_SAMPLES = 32;
     /// @dev Bounds the memory and reads of the seat draw.
     uint256 internal constant MAX_APPLICANTS = 256;
+    /// @dev So many rounds in a row without a certificate end the training: nobody has to null a dead job to its end.
+    uint256 internal constant MAX_NULLED = 8;
+    /// @dev Seconds after a job's end in which its workers answer for double votes; unbonding takes longer.
+    uint64 internal constant AUDIT_WINDOW = 1 days;
     /// @dev Seconds between the last commitment and the beacon that may challenge it.
     uint64 internal constant BEACON_MARGIN = 1;
 
     enum Bond {
         NONE,
         LOCKED,
-        OVER
+        OVER,
+        SLASHED
     }
 
     enum Verdict {
@@ -53,12 +60,15 @@ library Job {
     /// @dev One slot, exactly.
     struct Seat {
         address worker;
-        uint16 participations;
         /// Bit k: sample k is proved.
-        uint64 accepted;
+        uint32 accepted;
         bool ready;
         /// Some proved loss exceeded the bound.
         bool forfeits;
+        /// Has computed another state than a certificate says.
+        bool dissents;
+        /// Has voted twice: has neither pay nor anything to prove.
+        bool punished;
     }
 
     struct State {
@@ -69,6 +79,7 @@ library Job {
         uint128 stake;
         uint128 budget;
         uint128 moveFee;
+        address token;
         uint32 readyWindow;
         uint32 roundTimeout;
         uint32 proofWindow;
@@ -84,9 +95,12 @@ library Job {
         JobState state;
         bool keysDelivered;
         uint8 readies;
+        uint8 dissents;
+        /// Rounds in a row without a certificate.
+        uint8 nulled;
         /// The next round to be committed or nulled.
         uint16 round;
-        /// Of the state: join, ready, round or proof.
+        /// Of the state: join, ready, round or proof; at the end, of what can still be reported.
         uint64 deadline;
         uint64 beaconRound;
         uint128 escrow;
@@ -95,6 +109,7 @@ library Job {
         address[] applicants;
         mapping(address worker => Applicant) applicantOf;
         Seat[] seated;
+        Tally participations;
         mapping(uint256 round => bytes32) setRoots;
         SeatSet[MAX_ROUNDS] participants;
     }
@@ -182,19 +197,54 @@ library Job {
         SeatSet participants = certificate.participants;
         if (participants.isEmpty() || !participants.isWithin(seats)) revert IJobs.WrongParticipants();
         _checkSignatures(self, certificate, vote);
-        for (uint256 i = 0; i < seats; ++i) {
-            if (participants.has(i)) ++self.seated[i].participations;
-        }
+        self.participations.add(participants);
         self.participants[certificate.round] = participants;
         self.setRoots[certificate.round] = certificate.setRoot;
         self.certificate = Statement.hashCertificate(id, certificate);
+        self.nulled = 0;
         _advance(self, beacon);
     }
 
     function nullify(State storage self, uint32 round, IBeacon beacon) internal {
         _mustBeNext(self, round);
         _mustBeAfter(self.deadline);
+        ++self.nulled;
         _advance(self, beacon);
+    }
+
+    /// @return halted Whether so many dissent that nothing certified can be relied on: what is uncommitted is freed.
+    function dissent(State storage self, address worker, uint32 round, IBeacon beacon) internal returns (bool halted) {
+        self.mustBe(JobState.TRAINING);
+        Seat storage seat = self.seatOf(worker);
+        if (round >= self.round || self.participants[round].isEmpty()) revert IJobs.WrongRound(self.round);
+        if (seat.dissents) revert IJobs.AlreadyDissented();
+        seat.dissents = true;
+        halted = uint256(++self.dissents) * 3 >= self.seats;
+        if (halted) _startProving(self, beacon);
+    }
+
+    // -- Double votes ------------------------------------------------------------
+
+    /// @param first EIP-712 digest of the first ballot.
+    /// @param second EIP-712 digest of the second ballot.
+    /// @return locked Whether the stake is still locked for this job.
+    function convict(
+        State storage self,
+        address worker,
+        Equivocation calldata votes,
+        bytes32 first,
+        bytes32 second
+    ) internal returns (bool locked) {
+        Seat storage seat = self.seatOf(worker);
+        if (self.state >= JobState.SETTLED) _mustBeBefore(self.deadline);
+        Applicant storage applicant = self.applicantOf[worker];
+        if (seat.punished || applicant.bond == Bond.SLASHED) revert IJobs.AlreadyPunished();
+        if (Statement.hashChoice(votes.first) == Statement.hashChoice(votes.second)) revert IJobs.SameVote();
+        if (_recover(first, votes.first.signature) != worker) revert IJobs.BadSignature(applicant.seat);
+        if (_recover(second, votes.second.signature) != worker) revert IJobs.BadSignature(applicant.seat);
+        locked = applicant.bond == Bond.LOCKED;
+        seat.punished = true;
+        applicant.bond = Bond.SLASHED;
     }
 
     // -- Proofs ------------------------------------------------------------------
@@ -222,7 +272,7 @@ library Job {
     function accept(State storage self, address worker, uint32 sample, uint256 loss) internal returns (bool earns) {
         Seat storage seat = self.seatOf(worker);
         earns = self.maxLoss == 0 || loss <= self.maxLoss;
-        seat.accepted |= uint64(1) << sample;
+        seat.accepted |= uint32(1) << sample;
         if (!earns) seat.forfeits = true;
     }
 
@@ -234,10 +284,11 @@ library Job {
         view
         returns (uint32 round, uint32 page)
     {
-        uint256 participations = self.seatOf(worker).participations;
+        if (!self.applicantOf[worker].seated) revert IJobs.NotSeated();
+        uint256 index = self.applicantOf[worker].seat;
+        uint256 participations = self.participations.count(index);
         if (participations == 0) revert IJobs.NotSeated();
         bytes32 seed = Draw.challengeSeed(id, worker, self.certificate, beacon.randomness(self.beaconRound));
-        uint256 index = self.applicantOf[worker].seat;
         uint256 left = Draw.participation(seed, sample, participations);
         while (true) {
             if (self.participants[round].has(index)) {
@@ -257,7 +308,7 @@ library Job {
         return _end(self, JobState.CANCELLED);
     }
 
-    function expire(State storage self) internal returns (uint128 refund) {
+    function mustBeExpirable(State storage self) internal view {
         JobState state = self.state;
         if (state == JobState.OPEN) {
             // With enough applicants there is time for somebody to assign them.
@@ -267,6 +318,9 @@ library Job {
             self.mustBe(JobState.ASSIGNED);
             _mustBeAfter(self.deadline);
         }
+    }
+
+    function expire(State storage self) internal returns (uint128 refund) {
         return _end(self, JobState.EXPIRED);
     }
 
@@ -275,22 +329,24 @@ library Job {
         if (block.timestamp >= self.deadline) return;
         for (uint256 i = 0; i < self.seats; ++i) {
             Seat storage seat = self.seated[i];
-            if (seat.participations > 0 && !self.isProved(seat)) revert IJobs.TooEarly(self.deadline);
+            if (self.participations.count(i) > 0 && !seat.punished && !self.isProved(seat)) revert IJobs.TooEarly(self.deadline);
         }
     }
 
     /// @notice Judges one seat at settlement.
     /// @return verdict What it deserves.
     /// @return pay What it has earned, taken out of the escrow.
-    function judge(State storage self, Seat storage seat) internal returns (Verdict verdict, uint128 pay) {
-        if (seat.participations == 0) return (Verdict.NOTHING, 0);
+    function judge(State storage self, uint256 index) internal returns (Verdict verdict, uint128 pay) {
+        Seat storage seat = self.seated[index];
+        uint256 participations = self.participations.count(index);
+        if (participations == 0 || seat.punished) return (Verdict.NOTHING, 0);
         if (!self.isProved(seat)) {
-            self.applicantOf[seat.worker].bond = Bond.OVER;
+            self.applicantOf[seat.worker].bond = Bond.SLASHED;
             return (Verdict.SLASH, 0);
         }
         if (seat.forfeits) return (Verdict.NOTHING, 0);
         verdict = Verdict.PAY;
-        pay = uint128(uint256(self.budget) * seat.participations / (uint256(self.seats) * self.rounds));
+        pay = uint128(uint256(self.budget) * participations / (uint256(self.seats) * self.rounds));
         self.escrow -= pay;
     }
 
@@ -367,6 +423,7 @@ library Job {
         self.stake = terms.stake;
         self.budget = terms.budget;
         self.moveFee = terms.moveFee;
+        self.token = terms.token;
         self.readyWindow = terms.readyWindow;
         self.roundTimeout = terms.roundTimeout;
         self.proofWindow = terms.proofWindow;
@@ -401,16 +458,24 @@ library Job {
         uint256 next = 0;
         for (uint256 i = 0; i < seats; ++i) {
             if (!signers.has(i)) continue;
-            (address signer,,) = ECDSA.tryRecoverCalldata(vote, certificate.signatures[next++]);
-            if (signer != self.seated[i].worker) revert IJobs.BadSignature(i);
+            if (_recover(vote, certificate.signatures[next++]) != self.seated[i].worker) revert IJobs.BadSignature(i);
         }
     }
 
+    /// @return signer The zero address, which has no seat, where this is no signature.
+    function _recover(bytes32 digest, bytes calldata signature) private pure returns (address signer) {
+        (signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
+    }
+
     function _advance(State storage self, IBeacon beacon) private {
-        if (++self.round < self.rounds) {
+        if (++self.round < self.rounds && self.nulled < MAX_NULLED) {
             self.deadline = uint64(block.timestamp) + self.roundTimeout;
-            return;
+        } else {
+            _startProving(self, beacon);
         }
+    }
+
+    function _startProving(State storage self, IBeacon beacon) private {
         self.state = JobState.PROVING;
         self.beaconRound = beacon.roundAt(uint64(block.timestamp) + BEACON_MARGIN);
         self.deadline = beacon.timeOf(self.beaconRound) + self.proofWindow;
@@ -443,5 +508,6 @@ library Job {
         refund = self.escrow;
         self.escrow = 0;
         self.state = state;
+        self.deadline = uint64(block.timestamp) + AUDIT_WINDOW;
     }
 }

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Certificate} from "../types/Certificate.sol";
+import {Ballot} from "../types/Equivocation.sol";
 
 /// @title What is signed and what lies under the roots, encoded as in `protocols/evidence.py` and `eip712.py`.
 library Statement {
@@ -28,6 +29,35 @@ library Statement {
                 certificate.state,
                 keccak256(certificate.commitment)
             )
+        );
+    }
+
+    /// @return EIP-712 struct hash of one of two votes that contradict each other.
+    function hashBallot(bytes32 job, uint32 round, bytes32 parent, Ballot calldata ballot)
+        internal
+        pure
+        returns (bytes32)
+    {
+        return keccak256(
+            abi.encode(
+                _VOTE,
+                job,
+                _EPOCH,
+                round,
+                ballot.view_,
+                parent,
+                ballot.setRoot,
+                ballot.participants,
+                ballot.state,
+                keccak256(ballot.commitment)
+            )
+        );
+    }
+
+    /// @return What a ballot votes for: the same in every view.
+    function hashChoice(Ballot calldata ballot) internal pure returns (bytes32) {
+        return keccak256(
+            abi.encode(ballot.setRoot, ballot.participants, ballot.state, keccak256(ballot.commitment))
         );
     }
 

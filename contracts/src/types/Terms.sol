@@ -44,4 +44,6 @@ struct Terms {
     uint128 moveFee;
     /// A proof with a larger public loss earns nothing; 0 is no bound.
     uint256 maxLoss;
+    /// What budget and move fees are paid in; the zero address is the native token. Stakes are always native.
+    address token;
 }

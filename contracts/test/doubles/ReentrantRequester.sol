@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IJobs} from "../../src/interfaces/IJobs.sol";
-import {IWorkers} from "../../src/interfaces/IWorkers.sol";
+import {IPurse} from "../../src/interfaces/IPurse.sol";
 import {Terms} from "../../src/types/Terms.sol";
 
 /// @title Posts, cancels and withdraws, and calls `withdraw` again while it is being paid.
@@ -17,11 +17,11 @@ contract ReentrantRequester {
 
     receive() external payable {
         called = true;
-        (succeeded,) = address(_JOBS).call(abi.encodeCall(IJobs.withdraw, ()));
+        (succeeded,) = address(_JOBS).call(abi.encodeCall(IPurse.withdraw, ()));
     }
 
     function attack(Terms calldata terms) external payable {
         _JOBS.cancel(_JOBS.post{value: msg.value}(terms, 0));
-        _JOBS.withdraw();
+        IPurse(address(_JOBS)).withdraw();
     }
 }

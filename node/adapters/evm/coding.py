@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import IntEnum
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError, EncodingError
@@ -19,7 +19,7 @@ from node.artifacts import Name, load
 from protocols import chain
 from protocols.abi import checksum_address
 from protocols.chain import Call, ChainEvent, JobState, ProofPolicy, Terms
-from protocols.job import compute_price
+from protocols.job import compute_value
 from protocols.keccak import keccak256
 
 Contract = Literal["Jobs", "Workers", "Verifiers"]
@@ -53,12 +53,17 @@ _FUNCTIONS: dict[type[Call], tuple[Contract, str]] = {
     chain.Ready: ("Jobs", "ready"),
     chain.CommitRound: ("Jobs", "commitRound"),
     chain.NullRound: ("Jobs", "nullRound"),
+    chain.Dissent: ("Jobs", "dissent"),
+    chain.ReportEquivocation: ("Jobs", "reportEquivocation"),
     chain.SubmitProof: ("Jobs", "submitProof"),
     chain.Settle: ("Jobs", "settle"),
     chain.Cancel: ("Jobs", "cancel"),
     chain.Expire: ("Jobs", "expire"),
     chain.Release: ("Jobs", "release"),
     chain.Withdraw: ("Jobs", "withdraw"),
+    chain.WithdrawIn: ("Jobs", "withdrawIn"),
+    chain.TopUp: ("Workers", "topUp"),
+    chain.Unbond: ("Workers", "unbond"),
     chain.WithdrawStake: ("Workers", "withdraw"),
 }
 
@@ -72,7 +77,9 @@ def encode_call(call: Call) -> Calldata:
         case chain.RegisterKey(words):
             arguments, value_wei = ([_word(word) for word in words],), 0
         case chain.Post(terms, nonce):
-            arguments, value_wei = (_plain(terms), nonce), int(compute_price(terms))
+            arguments, value_wei = (_plain(terms), nonce), int(compute_value(terms))
+        case chain.TopUp(amount_wei):
+            arguments, value_wei = (), int(amount_wei)
         case chain.SubmitProof(key_words=words):
             arguments, value_wei = (*_plain(call)[:-1], [_word(word) for word in words]), 0
         case _:
@@ -123,6 +130,9 @@ def _word(value: int) -> bytes:
 
 _EVENTS: tuple[type[ChainEvent], ...] = (
     chain.WorkerRegistered,
+    chain.StakeAdded,
+    chain.StakeUnbonding,
+    chain.StakeWithdrawn,
     chain.JobPosted,
     chain.Applied,
     chain.JoinClosed,
@@ -132,6 +142,8 @@ _EVENTS: tuple[type[ChainEvent], ...] = (
     chain.TrainingStarted,
     chain.RoundCommitted,
     chain.RoundNulled,
+    chain.Dissented,
+    chain.EquivocationProved,
     chain.ProvingStarted,
     chain.ProofAccepted,
     chain.WorkerPaid,
@@ -161,7 +173,7 @@ def decode_event(topics: Sequence[bytes], data: bytes) -> ChainEvent | None:
 def _events_by_topic() -> dict[bytes, tuple[type[ChainEvent], Fragment]]:
     found = {}
     for event in _EVENTS:
-        contract: Contract = "Workers" if event is chain.WorkerRegistered else "Jobs"
+        contract: Contract = "Workers" if event in get_args(chain.WorkerEvent) else "Jobs"
         fragment = _find(contract, "event", event.__name__)
         found[bytes(keccak256(_signature(fragment).encode()))] = (event, fragment)
     return found

@@ -1,8 +1,4 @@
-"""Deployment of the five contracts by one account, in the order that their constructors ask for.
-
-`Workers` is told the address that `Jobs` is going to get, so the two must be the wallet's consecutive transactions:
-a wallet that something else uses at the same time makes `Jobs` revert, and nothing is lost but gas.
-"""
+"""Deployment of the contracts by one account, in the order that their constructors ask for."""
 
 from __future__ import annotations
 
@@ -42,9 +38,8 @@ async def deploy(endpoint: Endpoint, signer: Signer, *, development: bool) -> De
     beacon = await creator.create("TestBeacon")
     verifier = await creator.create("Halo2VerifierReusable")
     verifiers = await creator.create("Verifiers", verifier, development)
-    expected = compute_contract_address(signer.wallet, await creator.next_nonce() + 1)
-    workers = await creator.create("Workers", expected)
-    jobs = await creator.create("Jobs", workers, verifiers, beacon)
+    jobs = await creator.create("Jobs", verifiers, beacon)
+    workers = compute_contract_address(jobs, 1)  # which creates it
     return Deployment(creator.chain_id, beacon, verifier, verifiers, workers, jobs, creator.gas_used)
 
 
@@ -55,9 +50,6 @@ class _Creator:
         self._sender = Sender(endpoint, signer, chain_id)
         self.chain_id = chain_id
         self.gas_used = 0
-
-    async def next_nonce(self) -> int:
-        return await self._sender.next_nonce()
 
     async def create(self, name: Name, *arguments: Any) -> Address:
         nonce = await self._sender.next_nonce()

@@ -52,9 +52,11 @@ from protocols.chain import (
     RoundCommitted,
     RoundNulled,
     Settle,
+    StakeUnbonding,
     SubmitProof,
     Terms,
     TrainingStarted,
+    Unbond,
     Withdraw,
     WithdrawStake,
     WorkerPaid,
@@ -181,7 +183,7 @@ async def test_a_job_from_registration_to_payment(net: Net, tiny_proof: tuple[by
     terms = replace(TERMS, vk_digest=compute_key_digest(words), pages_root=pages_root([(x, y)]))
     async with views(net, 1, 2, 3, 4) as (requester, *workers):
         for number, worker in zip((2, 3, 4), workers, strict=True):
-            (registered,) = await do(worker, registration(net, net.signers[number], 2 * 10**17))
+            registered, _ = await do(worker, registration(net, net.signers[number], 2 * 10**17))
             assert registered == WorkerRegistered(worker.wallet, b"n" * 32, b"e" * 32)
             assert await worker.worker_keys(worker.wallet) == (b"n" * 32, b"e" * 32)
 
@@ -260,10 +262,12 @@ async def test_a_job_from_registration_to_payment(net: Net, tiny_proof: tuple[by
         assert await do(seats[0], Withdraw()) == ()
         for seat in seats:
             await do(requester, Release(job, seat.wallet))
-        await do(seats[0], WithdrawStake(Wei(2 * 10**17)))
+        (unbonding,) = await do(seats[0], Unbond(Wei(2 * 10**17)))
+        assert isinstance(unbonding, StakeUnbonding)
+        assert await refusal(seats[0], WithdrawStake()) == "StillUnbonding"
         after = await requester.balance(worker)
         assert isinstance(after, int)
-        assert share + 2 * 10**17 - 10**16 < after - before <= share + 2 * 10**17
+        assert share - 10**16 < after - before <= share
         assert await refusal(seats[0], Withdraw()) == "NothingOwed"
 
 
@@ -280,8 +284,10 @@ async def test_cancelled_and_expired_jobs(net: Net) -> None:
         assert await do(requester, Cancel(ids[0])) == (JobEnded(ids[0], JobState.CANCELLED, Wei(price)),)
         assert await refusal(stranger, Expire(ids[1])) == "TooEarly"
         net.wait(1001)
-        assert await do(stranger, Expire(ids[1])) == (JobEnded(ids[1], JobState.EXPIRED, Wei(price)),)
-        assert await requester.credit(requester.wallet) == 2 * price
+        fee, ended = await do(stranger, Expire(ids[1]))
+        assert fee == FeePaid(ids[1], stranger.wallet, terms.move_fee_wei)
+        assert ended == JobEnded(ids[1], JobState.EXPIRED, Wei(price - terms.move_fee_wei))
+        assert await requester.credit(requester.wallet) == 2 * price - terms.move_fee_wei
 
 
 async def test_calls_at_once_from_one_wallet_are_all_mined(net: Net) -> None:

@@ -10,7 +10,7 @@ from node.adapters.evm.coding import ABIS, Unencodable, _events_by_topic, decode
 from node.artifacts import load
 from protocols import chain
 from protocols.abi import encode_words
-from protocols.chain import Apply, JobEnded, JobState, RegisterKey, RoundNulled, WithdrawStake
+from protocols.chain import Apply, JobEnded, JobState, RegisterKey, RoundNulled, Unbond
 from protocols.ids import JobId, RoundNumber, Wei
 from protocols.keccak import keccak256
 
@@ -19,9 +19,9 @@ JOB = JobId(b"j" * 32)
 
 def test_calldata_by_hand() -> None:
     assert encode_call(Apply(JOB)).data == keccak256(b"applyFor(bytes32)")[:4] + JOB
-    encoded = encode_call(WithdrawStake(Wei(7)))
+    encoded = encode_call(Unbond(Wei(7)))
     assert (encoded.contract, encoded.value_wei) == ("Workers", 0)
-    assert encoded.data == keccak256(b"withdraw(uint256)")[:4] + encode_words(7)
+    assert encoded.data == keccak256(b"unbond(uint128)")[:4] + encode_words(7)
     assert encode_call(RegisterKey((1, 2))).data[4:] == encode_words(32, 2, 1, 2)
 
 
