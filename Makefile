@@ -1,5 +1,6 @@
-# Everything sets itself up: `make demo`, `make test`. PYTHON picks the interpreter (3.11 to 3.13).
+# Everything sets itself up: `make demo`, `make test`. PYTHON picks the interpreter (3.11 to 3.13), JOBS the test processes.
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -26,7 +27,7 @@ demo: $(STAMP)  ## four nodes, one job, proved and paid
 	$(BIN)/skynet demo $(DEMO)
 
 test: $(TOOLS) $(INTEROP)  ## the test suite
-	$(NODE_PATH) SKYNET_ANVIL="$${SKYNET_ANVIL:-$(ANVIL)}" $(BIN)/python -m pytest $(TESTS)
+	$(NODE_PATH) SKYNET_ANVIL="$${SKYNET_ANVIL:-$(ANVIL)}" $(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(TESTS)
 
 bench-proofs: $(STAMP)  ## proving a training step, and the engine beside floats; a table and build/bench/proofs.json. BENCH="--only step-1210"
 	$(BIN)/python tests/bench/proofs $(BENCH)

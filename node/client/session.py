@@ -131,12 +131,13 @@ class Session:
         nonce = self._house.ports.entropy(32)
         job = compute_job_id(self.chain.chain_id, self.chain.jobs_address, self.chain.wallet, nonce)
         await self._vault.create_job_key(job)
-        sealed = await self.packer.seal(packed, job)
-        terms = write_terms(spec, packed, sealed, self._vault.encryption_key)
-        await self._upload(gateway, sealed)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.send, RegisterKey(packed.keys.words))
+            sealed = await self.packer.seal(packed, job)
+            terms = write_terms(spec, packed, sealed, self._vault.encryption_key)
+            await self._upload(gateway, sealed)
         await self._house.ports.store.write(Record("posted", job, encode(PostedRecord(terms, nonce))))
         await self._report(Stage("posting the job"))
-        await self.send(RegisterKey(packed.keys.words))
         mined = await self.send(Post(terms, nonce))
         await self._report(Posted(job, mined.transaction, mined.gas_used))
         return job
