@@ -14,7 +14,7 @@ INTEROP := tests/interop/node_modules/.package-lock.json
 # The program itself: npm's `anvil` is a wrapper that outlives a kill. Empty where npm has none (then SKYNET_ANVIL names one).
 ANVIL = $(abspath $(wildcard contracts/node_modules/@foundry-rs/anvil-*/bin/anvil))
 
-.PHONY: bench-proofs bench-waku demo test lint types imports tools interop abi chain lock clean
+.PHONY: bench-proofs bench-waku demo test test-long lint types imports tools interop abi chain lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,9 @@ test: $(TOOLS) $(INTEROP)  ## the test suite
 
 bench-proofs: $(STAMP)  ## proving a training step, and the engine beside floats; a table and build/bench/proofs.json. BENCH="--only step-1210"
 	$(BIN)/python tests/bench/proofs $(BENCH)
+
+test-long: $(STAMP)  ## what takes hours: a million hostile inputs
+	SKYNET_FUZZ=1000000 $(BIN)/python -m pytest tests/protocols/test_fuzz.py
 
 bench-waku: $(STAMP)  ## our Waku node beside stock py-libp2p; a table and build/bench/waku.json. BENCH="--soak-s 60 --only cpu"
 	$(BIN)/python tests/bench/waku $(BENCH)
