@@ -132,6 +132,14 @@ class P2pConfig:
     """full: relays every shard and serves light peers; relay: relays only what it follows itself; light: relays
     nothing, full peers publish for it and push to it."""
     max_peers: Annotated[int, _between(1, 10_000)] = 128
+    """Connections in both directions."""
+    max_peer_streams: Annotated[int, _between(8, 1024)] = 64
+    """Streams that one peer may have open to us."""
+    max_prefix_peers: Annotated[int, _between(1, 10_000)] = 16
+    """Connections opened to us from one part of the internet (a /16, a /32 of IPv6); our own networks don't count."""
+    upload_kib_s: Annotated[int, _between(0, 2**24)] = 0
+    """To all peers together; 0 is as much as the line takes."""
+    download_kib_s: Annotated[int, _between(0, 2**24)] = 0
     tls_certificate: Path | None = None
     """Chain in PEM, for listening on addresses that end in /tls/ws."""
     tls_key: Path | None = None

@@ -44,11 +44,14 @@ from protocols.delivery_event import (
 from protocols.ids import JobId
 from protocols.message import MAX_AGE_S, MAX_SKEW_S, MessageId
 from protocols.seen import Seen
+from protocols.waku_allowance import Allowances
 
 ACK_DELAY_S = 0.2  # batches the answers to a burst; nobody but the sender's outbox waits for them
 FIRST_RESEND_S = 1.0  # several round trips across the internet
 MAX_RESEND_S = 15.0
 JITTER = 0.25  # of every wait, both ways: what was lost together is not sent again together
+RESENDS_S, RESENDS_BURST = 64, 256  # of a node: where everybody is slow, sending again makes everybody slower
+SILENT_S = 10.0  # without a word from a recipient; it is probed with one message, and told the rest when it is back
 GIVE_UP_S = 120.0  # a round's time-out is shorter; later nobody needs the message
 ACKS_AT_ONCE = 1024  # ids in one acknowledgement, 35 KB; more would not fit an envelope
 SEEN_S = MAX_AGE_S + MAX_SKEW_S  # after it an envelope is too old to be let in, so its id may be forgotten
@@ -119,6 +122,7 @@ class _Channel:
     owed_due_s: float = 0.0
     held: dict[MessageId, _Held] = field(default_factory=dict)
     wanted: dict[MessageId, _Want] = field(default_factory=dict)
+    want_due_s: float | None = None
     lost: dict[MessageId, None] = field(default_factory=dict)
     """Asked for in vain."""
     kept: dict[MessageId, bytes] = field(default_factory=dict)
@@ -138,6 +142,10 @@ class Delivery:
         self._seed = seed
         self._draws = 0
         self._seen = Seen(SEEN_S, SEEN_IDS)
+        self._allowance = Allowances(RESENDS_S, RESENDS_BURST)
+        self._word_s: dict[bytes, float] = {}
+        """When recipients were last heard of."""
+        self._round_trip_s, self._spread_s = FIRST_RESEND_S / 2, FIRST_RESEND_S / 8
         self._channels: dict[JobId, _Channel] = {}
         self._agenda: list[tuple[float, int, _Task, JobId, MessageId]] = []
 
@@ -191,6 +199,11 @@ class Delivery:
         drawn = hashlib.sha256(self._seed + self._draws.to_bytes(8, "big")).digest()
         return wait_s * (1 - JITTER + 2 * JITTER * int.from_bytes(drawn[:4], "big") / 2**32)
 
+    @property
+    def _patience_s(self) -> float:
+        """Until a message is sent again: as TCP reckons it (RFC 6298)."""
+        return min(max(FIRST_RESEND_S, self._round_trip_s + 4 * self._spread_s), MAX_RESEND_S)
+
     # -- Sending ---------------------------------------------------------------
 
     def _sent(self, event: MessageSent) -> list[Effect]:
@@ -215,20 +228,27 @@ class Delivery:
         self, message: MessageId, job: JobId, wire: bytes, recipients: frozenset[bytes], since_s: float, now_s: float
     ) -> None:
         self.counts.sent += 1
-        due_s = self._plan(now_s + self._jittered(FIRST_RESEND_S), _Task.RESEND, job, message)
+        due_s = self._plan(now_s + self._jittered(self._patience_s), _Task.RESEND, job, message)
         self.pending[message] = _Pending(job, wire, recipients, set(recipients), since_s, now_s, due_s)
 
     def _acknowledged(self, event: AcknowledgementReceived) -> list[Effect]:
         done = []
+        self._word_s[event.sender] = event.now_s
         for message in event.messages:
             pending = self.pending.get(message)
             if pending is None or event.sender not in pending.missing:
                 continue
             pending.missing.discard(event.sender)
+            if pending.attempt == 0:  # of one that was sent again nobody knows which sending it answers
+                self._measure(event.now_s - pending.since_s)
             if not pending.missing:
                 self.counts.acknowledged += 1
                 done.append(message)
         return [self._settle(message, event.now_s) for message in done]
+
+    def _measure(self, took_s: float) -> None:
+        self._spread_s += (abs(took_s - self._round_trip_s) - self._spread_s) / 32
+        self._round_trip_s += (took_s - self._round_trip_s) / 16
 
     def _settle(self, message: MessageId, now_s: float) -> Settle:
         pending = self.pending.pop(message)
@@ -242,12 +262,23 @@ class Delivery:
         if now_s - pending.since_s >= GIVE_UP_S:
             self.counts.given_up += 1
             return [self._settle(message, now_s)]
+        if self._is_vain(message, pending, now_s) or not self._allowance.take("", now_s):
+            pending.due_s = self._plan(now_s + self._jittered(2 * self._patience_s), _Task.RESEND, pending.job, message)
+            return []
         pending.attempt += 1
-        wait_s = self._jittered(min(FIRST_RESEND_S * 2**pending.attempt, MAX_RESEND_S))
+        wait_s = self._jittered(min(self._patience_s * 2**pending.attempt, MAX_RESEND_S))
         pending.sent_s = now_s
         pending.due_s = self._plan(now_s + wait_s, _Task.RESEND, pending.job, message)
         self.counts.resent += 1
         return [Publish(pending.job, pending.wire)]
+
+    def _is_vain(self, message: MessageId, pending: _Pending, now_s: float) -> bool:
+        """Whether all that it waits for are silent, and another message probes them."""
+        if now_s - pending.since_s < SILENT_S:
+            return False
+        if any(now_s - self._word_s.get(recipient, 0.0) < SILENT_S for recipient in pending.missing):
+            return False
+        return message != next(iter(self.pending))
 
     # -- Receiving -------------------------------------------------------------
 
@@ -314,36 +345,45 @@ class Delivery:
 
     def _miss(self, job: JobId, channel: _Channel, named: Iterable[MessageId], now_s: float) -> None:
         """Ask soon for what others name and we lack."""
+        wait_s = max(WANT_S, 1.5 * self._round_trip_s)  # where everybody is slow, it is late rather than lost
         for message in named:
             known = message in self._seen or message in channel.wanted or message in channel.lost
             if not known and len(channel.wanted) < WANTED:
-                due_s = self._plan(now_s + self._jittered(WANT_S), _Task.WANT, job, message)
+                due_s = now_s + self._jittered(wait_s)
                 channel.wanted[message] = _Want(due_s)
+                if channel.want_due_s is None or due_s < channel.want_due_s:
+                    channel.want_due_s = self._plan(due_s, _Task.WANT, job)
 
     def _want(self, job: JobId, now_s: float) -> list[Effect]:
         """One request for all that is due."""
         channel = self._channel(job)
-        due = [m for m, want in channel.wanted.items() if want.due_s <= now_s][: MAX_IDS // 4]
-        for message in due:
-            want = channel.wanted[message]
+        if channel.want_due_s is None or channel.want_due_s > now_s:
+            return []
+        asked: list[MessageId] = []
+        for message, want in tuple(channel.wanted.items()):
+            if want.due_s > now_s or len(asked) >= ANSWERS:
+                continue
             want.attempt += 1
             if want.attempt > WANTS:
                 del channel.wanted[message]
                 _remember(channel.lost, message)
                 continue
             self.counts.asked += want.attempt == 1
-            wait_s = self._jittered(min(2 * WANT_S * 2**want.attempt, MAX_WANT_S))
-            want.due_s = self._plan(now_s + wait_s, _Task.WANT, job, message)
-        asked = tuple(m for m in due if m in channel.wanted)
-        return [SendSync(job, (), b"", asked)] if asked else []
+            want.due_s = now_s + self._jittered(min(2 * WANT_S * 2**want.attempt, MAX_WANT_S))
+            asked.append(message)
+        dues = [want.due_s for want in channel.wanted.values()]
+        channel.want_due_s = self._plan(max(min(dues), now_s + WANT_S / 4), _Task.WANT, job) if dues else None
+        return [SendSync(job, (), b"", tuple(asked))] if asked else []
 
     def _synced(self, event: SyncReceived) -> list[Effect]:
         channel, now_s = self._channel(event.job), event.now_s
+        self._word_s[event.sender] = now_s
         self._miss(event.job, channel, event.heads, now_s)
         effects: list[Effect] = []
         for message, pending in self.pending.items() if event.has else ():
             is_asked = pending.job == event.job and event.sender in pending.missing
-            if is_asked and now_s - pending.sent_s >= REPEAT_S and not may_contain(event.has, message):
+            is_due = now_s - pending.sent_s >= max(REPEAT_S, self._patience_s)
+            if is_asked and is_due and not may_contain(event.has, message) and self._allowance.take("", now_s):
                 effects += self._repeat(channel, message, pending, now_s)
         for message in event.wanted[:ANSWERS]:
             ours = self.pending.get(message)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from protocols.ids import PeerId, PubsubTopic
+from protocols.prefix import NEAR, Prefix
 from protocols.verdict import Reject, Verdict
 from protocols.waku_rpc import Publication, Rpc
 
@@ -19,6 +20,9 @@ class PeerAdded:
     """A peer of our cluster is connected."""
 
     peer: PeerId
+    outbound: bool = False
+    """We dialled it: a stranger can't choose to be such a peer."""
+    prefix: Prefix = NEAR
 
 
 @dataclass(frozen=True, slots=True)

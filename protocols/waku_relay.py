@@ -21,6 +21,7 @@ from protocols.ids import PeerId, PubsubTopic
 from protocols.seen import Seen
 from protocols.verdict import Accept, Ignore, Reject
 from protocols.waku import MAX_MESSAGE_BYTES, gossip_id
+from protocols.waku_allowance import Allowances
 from protocols.waku_conduct import BROKEN_PROMISE, MALFORMED, REJECTED, Conduct
 from protocols.waku_event import (
     Deliver,
@@ -53,6 +54,7 @@ IDS_PER_HEARTBEAT = 5000  # announced ids that we take from a peer, and announce
 SERVED_PER_HEARTBEAT = 1000  # messages that a peer gets by IWANT: asking is cheap, answering is not
 PROMISE_S = 3.0  # between our IWANT and asking somebody else
 PROMISES = 20_000  # ids asked for at a time
+MESSAGES_S, MESSAGES_BURST = 1000, 8192  # of one peer on one topic, copies included; a mesh peer carries the whole flow
 TOPICS_PER_PEER = 1024  # a full node joins all shards
 
 # -- State ---------------------------------------------------------------------
@@ -74,6 +76,9 @@ class Relay:
         self._peers: dict[PeerId, _Peer] = {}
         self._promises: dict[bytes, tuple[PeerId, float]] = {}
         self._history = History(HISTORY_WINDOWS)
+        self._allowances = Allowances(MESSAGES_S, MESSAGES_BURST)
+        self.limited = 0
+        """Publications beyond a peer's allowance on a topic."""
 
     def subscribers(self, topic: PubsubTopic) -> list[PeerId]:
         """Peers that follow the topic and aren't banned, in the order in which they connected."""
@@ -89,11 +94,13 @@ class Relay:
                 return self._judged(event)
             case Published(publication):
                 return self._publish(publication, now_s)
-            case PeerAdded(peer):
+            case PeerAdded(peer, outbound, prefix):
                 self._peers.setdefault(peer, _Peer())
+                self.meshes.meet(peer, outbound, prefix)
                 return self._expel(peer)
             case PeerRemoved(peer):
                 self._forget(peer)
+                self.meshes.part(peer)
                 self._peers.pop(peer, None)
                 return []
             case SendingOpened(peer):
@@ -196,6 +203,9 @@ class Relay:
         for publication in publications:
             if publication.topic not in self.meshes:
                 continue  # [IGNORE] a topic that we left a moment ago
+            if not self._allowances.take((sender, publication.topic), now_s):
+                self.limited += 1  # [IGNORE] faster than a whole network talks on one topic
+                continue
             message = gossip_id(publication.data)
             self._promises.pop(message, None)
             if message in self.seen:

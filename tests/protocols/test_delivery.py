@@ -24,7 +24,10 @@ from protocols.delivery import (
     JITTER,
     MAX_RESEND_S,
     QUIET_SYNCS,
+    RESENDS_BURST,
+    RESENDS_S,
     SEEN_S,
+    SILENT_S,
     SYNC_S,
     WANTED,
     WANTS,
@@ -178,6 +181,35 @@ def test_the_outbox_is_taken_up_again_and_keeps_its_time(state: Delivery) -> Non
     assert verdict.at_s < 100 + GIVE_UP_S
 
 
+def test_where_everybody_is_slow_nobody_is_hurried(state: Delivery) -> None:
+    """Round trips of three seconds are learned, and then nothing is sent twice."""
+    for n in range(300):
+        run(sent(n, ALICE, now_s=10.0 * n), acknowledged(ALICE, n, now_s=10.0 * n + 3), state=state)
+    run(sent(1000, ALICE, now_s=4000.0), state=state)
+    assert Publish(JOB, b"wire1000") not in wait(state, 4002.0)
+    assert state._patience_s > 3
+
+
+def test_resends_of_a_node_are_bounded(state: Delivery) -> None:
+    run(*(sent(n, ALICE, BOB) for n in range(3000)), state=state)
+    for second in range(1, 10):
+        run(acknowledged(BOB, now_s=float(second)), state=state)
+        wait(state, float(second))
+    assert state.counts.resent <= RESENDS_BURST + 9 * RESENDS_S
+    assert len(state.pending) == 3000
+
+
+def test_who_is_silent_is_probed_and_told_the_rest_when_it_is_back(state: Delivery) -> None:
+    run(*(sent(n, ALICE) for n in range(100)), state=state)
+    wait(state, 2 * SILENT_S)
+    before = state.counts.resent
+    wait(state, 6 * SILENT_S)
+    assert state.counts.resent - before < 20
+    has = build_filter([name(1000)])
+    effects = run(SyncReceived(ALICE, JOB, (), has, (), 6 * SILENT_S), state=state)
+    assert len([e for e in effects if isinstance(e, Publish)]) > 90
+
+
 # -- The recipient --------------------------------------------------------------------
 
 
@@ -261,9 +293,9 @@ def test_history_after_a_restart_or_of_ours_is_known(state: Delivery) -> None:
 
 def test_what_others_name_and_we_lack_is_asked_for_until_it_comes(state: Delivery) -> None:
     run(arrived(2, after=(1,)), state=state)
-    requests = [e for e in wait(state, 1.5) if isinstance(e, SendSync) and e.wanted]
+    requests = [e for e in wait(state, 2.5) if isinstance(e, SendSync) and e.wanted]
     assert [e.wanted for e in requests] == [(name(1),)] * 2
-    assert run(arrived(1, 2.0), state=state)[0] == HandOn(name(1))
+    assert run(arrived(1, 2.5), state=state)[0] == HandOn(name(1))
     assert (state.counts.asked, state.counts.recovered) == (1, 1)
     assert not [e for e in wait(state, 1000) if isinstance(e, SendSync) and e.wanted]
 
@@ -337,8 +369,8 @@ def test_who_certainly_lacks_a_message_gets_it_before_its_time(state: Delivery) 
     run(sent(1, ALICE), sent(2, ALICE), state=state)
     has = build_filter([name(2)])
     assert run(SyncReceived(ALICE, JOB, (), has, (), 0.1), state=state) == []  # it may be on its way
-    assert run(SyncReceived(ALICE, JOB, (), has, (), 0.7), state=state) == [Publish(JOB, b"wire1")]
-    assert run(SyncReceived(BOB, JOB, (), has, (), 2.0), state=state) == []  # nobody asked it
+    assert run(SyncReceived(BOB, JOB, (), has, (), 1.1), state=state) == []  # nobody asked it
+    assert run(SyncReceived(ALICE, JOB, (), has, (), 1.1), state=state) == [Publish(JOB, b"wire1")]
 
 
 @given(st.sets(st.integers(0, 2**200), max_size=200), st.integers(0, 2**32))

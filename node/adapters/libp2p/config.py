@@ -43,6 +43,11 @@ class LibP2PConfig:
     """Connections in both directions; beyond, new ones are refused."""
     max_peer_streams: int = 64
     """Streams that one peer may have open to us; beyond, new ones are reset."""
+    max_prefix_peers: int = 16
+    """Connections that others opened to us from one part of the internet; our own networks don't count."""
+    upload_kib_s: int = 0
+    """To all peers together; 0 is as much as the line takes."""
+    download_kib_s: int = 0
     tls_certificate: Path | None = None
     """Chain in PEM, for listening on addresses that end in /tls/ws."""
     tls_key: Path | None = None
@@ -57,5 +62,7 @@ class LibP2PConfig:
             raise ValueError(f"shards {self.shards}: between 1 and 1024")
         if self.max_peers < 1 or self.max_peer_streams < 1:
             raise ValueError("max_peers and max_peer_streams: at least 1")
+        if self.max_prefix_peers < 1 or min(self.upload_kib_s, self.download_kib_s) < 0:
+            raise ValueError("max_prefix_peers: at least 1; upload_kib_s and download_kib_s: not negative")
         if self.role is Role.LIGHT and not 0 < len(self.content_topics) <= MAX_CONTENT_TOPICS:
             raise ValueError(f"content_topics: a light node asks for 1 to {MAX_CONTENT_TOPICS}")

@@ -31,7 +31,8 @@ from multiaddr import Multiaddr
 
 from node.adapters.libp2p.config import LibP2PConfig
 from node.adapters.libp2p.mplex import MPLEX, BoundedMplex
-from node.adapters.libp2p.muxer import BoundedYamux, Muxers
+from node.adapters.libp2p.muxer import Muxers, paced
+from node.adapters.libp2p.pace import Pace
 from node.adapters.libp2p.streams import GuardedStreams, Handler, log
 from node.adapters.libp2p.websocket import WebSocket
 
@@ -56,7 +57,8 @@ def build_host(config: LibP2PConfig, identity_seed: bytes) -> BasicHost:
     store.add_key_pair(peer, pair)
     noise = NoiseTransport(pair, noise_privkey=create_noise_key().private_key)
     upgrader = TransportUpgrader({NOISE: noise}, {})
-    upgrader.muxer_multistream = Muxers({YAMUX: BoundedYamux, MPLEX: BoundedMplex})  # in the order of preference
+    yamux = paced(Pace(1024 * config.upload_kib_s), Pace(1024 * config.download_kib_s))
+    upgrader.muxer_multistream = Muxers({YAMUX: yamux, MPLEX: BoundedMplex})  # in the order of preference
     swarm = MendedSwarm(config, peer, store, upgrader)
     announce = [Multiaddr(a) for a in config.announce] or None
     host = ReservedHost(swarm, announce_addrs=announce, disable_identify_address_discovery=True)

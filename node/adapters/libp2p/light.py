@@ -17,6 +17,7 @@ from node.adapters.libp2p.client import Client
 from node.adapters.libp2p.relay import RelayCounts
 from node.adapters.libp2p.streams import Stream, StreamFault, log, peer_of, read_varint_frame
 from protocols.ids import ContentTopic, PeerId, PubsubTopic
+from protocols.prefix import Prefix
 from protocols.seen import Seen
 from protocols.verdict import Accept, Ignore, Reject, Verdict
 from protocols.waku import MAX_MESSAGE_BYTES, gossip_id
@@ -119,11 +120,11 @@ class LightShell:
 
     # -- What the network tells ------------------------------------------------
 
-    def add_peer(self, peer: PeerId) -> None:
+    def add_peer(self, peer: PeerId, outbound: bool, prefix: Prefix) -> None:
         if self._conduct.is_banned(peer):
             self._disconnect(peer, "misbehaved as a full peer")
         else:
-            self._feed(PeerAdded(peer))
+            self._feed(PeerAdded(peer, outbound, prefix))
 
     def remove_peer(self, peer: PeerId) -> None:
         self._feed(PeerRemoved(peer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +19,8 @@ from libp2p.stream_muxer.yamux.yamux import (
     Yamux,
     YamuxStream,
 )
+
+from node.adapters.libp2p.pace import Pace
 
 WRITE_TIMEOUT_S = 10.0  # for one frame of ≤ 64 KiB: below 6.5 KB/s a connection is no use to anybody
 PING_TIMEOUT_S = 2.0  # twice the longest round trip on earth, with a busy peer at its end
@@ -46,8 +49,11 @@ class BoundedYamux(Yamux):  # type: ignore[misc]  # libp2p publishes no types
     """
 
     _closing = False
+    upload = download = Pace(0)
 
     async def _write_frame(self, data: bytes) -> None:
+        if not self._closing:  # before the lock: its holder has a deadline
+            await self.upload.spend(len(data))
         async with self._write_lock:
             patience_s = CLOSE_TIMEOUT_S if self._closing else WRITE_TIMEOUT_S
             with trio.CancelScope(deadline=trio.current_time() + patience_s, shield=True) as scope:
@@ -62,6 +68,7 @@ class BoundedYamux(Yamux):  # type: ignore[misc]  # libp2p publishes no types
         if length > FRAME_BYTES or unread + length > UNREAD_BYTES:
             raise trio.TooSlowError  # the one exception after which the stock read loop closes the connection
         body: bytes = await super()._read_data_body(length)
+        await self.download.spend(length)
         return body
 
     async def is_alive(self) -> bool:
@@ -87,6 +94,17 @@ class BoundedYamux(Yamux):  # type: ignore[misc]  # libp2p publishes no types
             await super().close(error_code)
         if not self.event_closed.is_set():
             await self._cleanup_on_error()
+
+
+def paced(upload: Pace, download: Pace) -> Callable[[Any, Any], BoundedYamux]:
+    """Return what builds connections that share these speeds."""
+
+    def build(conn: Any, peer_id: Any) -> BoundedYamux:
+        connection = BoundedYamux(conn, peer_id)
+        connection.upload, connection.download = upload, download
+        return connection
+
+    return build
 
 
 class ThriftyStream(YamuxStream):  # type: ignore[misc]  # libp2p publishes no types

@@ -77,7 +77,14 @@ class LibP2PNetwork(Network):
             if config.role is Role.FULL:
                 self._service = Service(config, host, nursery, self._relay, archive, time_s)
         own = Metadata(config.cluster, () if config.role is Role.LIGHT else tuple(range(config.shards)))
-        self._peers = Peers(host, nursery, own, on_admitted=self._relay.add_peer, on_lost=self._on_lost)
+        self._peers = Peers(
+            host,
+            nursery,
+            own,
+            max_prefix_peers=config.max_prefix_peers,
+            on_admitted=self._relay.add_peer,
+            on_lost=self._on_lost,
+        )
         self._swarm.register_notifee(self._peers)
         host.set_stream_handler(METADATA, self._peers.serve_metadata)
         self._serve(FILTER_PUSH if config.role is Role.LIGHT else RELAY, self._relay.serve)

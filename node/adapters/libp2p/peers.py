@@ -21,6 +21,7 @@ from actors.ports import NoAnswer, Outbox, PeerConnected, PeerEvent, PeerLost
 from node.adapters.libp2p.metadata import answer_metadata, ask_metadata
 from node.adapters.libp2p.streams import Stream, StreamFault, is_connected, log, peer_of, read_some
 from protocols.ids import PeerId
+from protocols.prefix import NEAR, Prefix, prefix_of
 from protocols.waku import Metadata
 
 COURTESY_S = 0.3  # for whoever dialled us to ask first, which spares us the question
@@ -35,6 +36,14 @@ class _Session:
     admitted: bool = False
     refusal: str = ""
 
+    @property
+    def outbound(self) -> bool:
+        return self.connection.direction is not Direction.INBOUND
+
+    @property
+    def prefix(self) -> Prefix:
+        return _prefix_of(self.connection)
+
 
 class Peers(INotifee):  # type: ignore[misc]  # libp2p publishes no types
     """Sessions by peer, fed by the swarm's notifications."""
@@ -45,12 +54,14 @@ class Peers(INotifee):  # type: ignore[misc]  # libp2p publishes no types
         nursery: trio.Nursery,
         own: Metadata,
         *,
-        on_admitted: Callable[[PeerId], None],
+        max_prefix_peers: int,
+        on_admitted: Callable[[PeerId, bool, Prefix], None],
         on_lost: Callable[[PeerId], None],
     ) -> None:
         self._host = host
         self._nursery = nursery
         self._own = own
+        self._max_prefix_peers = max_prefix_peers
         self._on_admitted = on_admitted
         self._on_lost = on_lost
         self._sessions: dict[PeerId, _Session] = {}
@@ -108,7 +119,7 @@ class Peers(INotifee):  # type: ignore[misc]  # libp2p publishes no types
             await self.disconnect(peer, f"it is of cluster {said.cluster}, we are of {self._own.cluster}")
         elif not session.settled.is_set() and self._sessions.get(peer) is session:
             session.admitted = True
-            self._on_admitted(peer)
+            self._on_admitted(peer, session.outbound, session.prefix)
             session.settled.set()
             self._changed.set()
 
@@ -125,10 +136,20 @@ class Peers(INotifee):  # type: ignore[misc]  # libp2p publishes no types
         if session is None:
             self._count += 1
             session = self._sessions[peer] = _Session(self._count, connection)
-            self._nursery.start_soon(self._introduce, peer, session)
+            if self._is_crowded(session):
+                self._nursery.start_soon(self.disconnect, peer, f"too many peers from {session.prefix}")
+            else:
+                self._nursery.start_soon(self._introduce, peer, session)
         elif session.connection is not connection:
             older, session.connection = session.connection, connection
             self._nursery.start_soon(self._close_if_dead, older)
+
+    def _is_crowded(self, newcomer: _Session) -> bool:
+        """Whether others have opened enough connections to us from its part of the internet."""
+        if newcomer.outbound or newcomer.prefix == NEAR:
+            return False
+        mates = sum(not s.outbound and s.prefix == newcomer.prefix for s in self._sessions.values())
+        return mates > self._max_prefix_peers
 
     async def _close_if_dead(self, connection: Any) -> None:
         """A peer that dials again may have lost its end of the first connection, without our hearing of it."""
@@ -179,3 +200,11 @@ class Peers(INotifee):  # type: ignore[misc]  # libp2p publishes no types
                 told[peer] = session.number
                 return PeerConnected(peer)
         return None
+
+
+def _prefix_of(connection: Any) -> Prefix:
+    try:
+        address = connection.muxed_conn.secured_conn.get_remote_address()
+    except Exception:  # noqa: BLE001  the socket is gone, or the transport doesn't know
+        return NEAR
+    return prefix_of(address[0] if address else None)

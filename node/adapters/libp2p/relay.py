@@ -21,6 +21,7 @@ from actors.ports import Gossip, Validator
 from node.adapters.libp2p.sender import Sender
 from node.adapters.libp2p.streams import Stream, StreamFault, log, peer_of, read_some, reset
 from protocols.ids import PeerId, PubsubTopic
+from protocols.prefix import Prefix
 from protocols.verdict import Accept, Ignore, Reject, Verdict
 from protocols.waku import MAX_MESSAGE_BYTES, gossip_id
 from protocols.waku_event import (
@@ -65,6 +66,8 @@ class RelayCounts:
     shed: int = 0
     """Publications that a peer read too slowly to get."""
     validator_faults: int = 0
+    limited: int = 0
+    """Publications that came faster than a peer may publish on a topic."""
 
 
 class RelayShell:
@@ -92,7 +95,8 @@ class RelayShell:
         self._counts = RelayCounts()
 
     def counts(self) -> RelayCounts:
-        return replace(self._counts, shed=self._counts.shed + sum(s.shed for s in self._senders.values()))
+        shed = self._counts.shed + sum(s.shed for s in self._senders.values())
+        return replace(self._counts, shed=shed, limited=self._relay.limited)
 
     def mesh(self, topic: PubsubTopic) -> tuple[PeerId, ...]:
         return self._relay.meshes.members(topic)
@@ -144,9 +148,9 @@ class RelayShell:
 
     # -- What the network tells ------------------------------------------------
 
-    def add_peer(self, peer: PeerId) -> None:
+    def add_peer(self, peer: PeerId, outbound: bool, prefix: Prefix) -> None:
         self._start_sender(peer)
-        self._feed(PeerAdded(peer))
+        self._feed(PeerAdded(peer, outbound, prefix))
 
     def _start_sender(self, peer: PeerId) -> None:
         self._senders[peer] = Sender(self._host, peer, self._on_open)
