@@ -111,5 +111,5 @@ class DiscoveryActor:
                 await self._ports.store.write(Record("contact", answer.encode(), address.encode()))
                 await self._step(discovery.PeerConnected(answer))
                 return
-            log.info("can't dial", address=address, reason=answer.reason)
+            log.debug("can't dial", address=address, reason=answer.reason)
         await self._step(discovery.DialFailed(dial.peer, self._ports.time_s()))

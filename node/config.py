@@ -15,18 +15,15 @@ import platformdirs
 
 from node.errors import ConfigError
 from node.secret import Secret
-from node.toml_table import Check, parse, read_text
+from node.toml_table import Check, between, parse, read_text
 from protocols.abi import address_bytes, checksum_address
 from protocols.ids import Address, Wei
 from protocols.waku import MIN_OWN_CLUSTER
 
+ADDRESS_FILE = "addresses.json"  # in a running node's folder: what it listens on
 NOTHING, ONE_ETHER = Wei(0), Wei(10**18)
 
 # -- Checks --------------------------------------------------------------------
-
-
-def _between(low: float, high: float) -> Check:
-    return lambda value: None if low <= value <= high else f"is {value}, but must lie in {low} … {high}"
 
 
 def _each(check: Check) -> Check:
@@ -44,7 +41,8 @@ def _multiaddr(value: str) -> str | None:
     return f"has {value!r}, which is no multiaddr like /ip4/127.0.0.1/tcp/30303"
 
 
-def _peer_multiaddr(value: str) -> str | None:
+def peer_address_fault(value: str) -> str | None:
+    """What keeps `value` from being a peer's address, as the end of a sentence; None if nothing does."""
     return _multiaddr(value) or (
         None if re.search(r"/p2p/\w+$", value) else f"has {value!r}, which does not end in /p2p/PEER"
     )
@@ -107,13 +105,13 @@ class RpcUrl:
 class ChainConfig:
     rpc_urls: Annotated[tuple[RpcUrl, ...], _some(_rpc_url)]
     """Tried in this order."""
-    chain_id: Annotated[int, _between(1, 2**64 - 1)]
+    chain_id: Annotated[int, between(1, 2**64 - 1)]
     jobs: Annotated[Address | None, _address] = None
     """The Jobs contract; the others are asked of it. None: nobody has named one yet."""
-    first_block: Annotated[int, _between(0, 2**63)] = 0
+    first_block: Annotated[int, between(0, 2**63)] = 0
     """The block of its deployment: no log before it is read."""
-    confirmations: Annotated[int, _between(0, 10_000)] = 0
-    poll_s: Annotated[float, _between(0.05, 600)] = 1.0
+    confirmations: Annotated[int, between(0, 10_000)] = 0
+    poll_s: Annotated[float, between(0.05, 600)] = 1.0
     development: bool = False
     """A chain for trying out: jobs paid on evaluation alone, an SRS made locally and a test beacon are accepted."""
 
@@ -124,22 +122,22 @@ class P2pConfig:
     """Only a light node may listen nowhere."""
     announce: Annotated[tuple[str, ...], _each(_multiaddr)] = ()
     """Addresses that peers are told instead of those that we listen on."""
-    bootstrap: Annotated[tuple[str, ...], _each(_peer_multiaddr)] = ()
-    cluster: Annotated[int, _between(MIN_OWN_CLUSTER, 2**16 - 1)] = 1717
+    bootstrap: Annotated[tuple[str, ...], _each(peer_address_fault)] = ()
+    cluster: Annotated[int, between(MIN_OWN_CLUSTER, 2**16 - 1)] = 1717
     """Waku cluster: nodes of another one are not our peers."""
-    shards: Annotated[int, _between(1, 1024)] = 8
+    shards: Annotated[int, between(1, 1024)] = 8
     role: Literal["full", "relay", "light"] = "full"
     """full: relays every shard and serves light peers; relay: relays only what it follows itself; light: relays
     nothing, full peers publish for it and push to it."""
-    max_peers: Annotated[int, _between(1, 10_000)] = 128
+    max_peers: Annotated[int, between(1, 10_000)] = 128
     """Connections in both directions."""
-    max_peer_streams: Annotated[int, _between(8, 1024)] = 64
+    max_peer_streams: Annotated[int, between(8, 1024)] = 64
     """Streams that one peer may have open to us."""
-    max_prefix_peers: Annotated[int, _between(1, 10_000)] = 16
+    max_prefix_peers: Annotated[int, between(1, 10_000)] = 16
     """Connections opened to us from one part of the internet (a /16, a /32 of IPv6); our own networks don't count."""
-    upload_kib_s: Annotated[int, _between(0, 2**24)] = 0
+    upload_kib_s: Annotated[int, between(0, 2**24)] = 0
     """To all peers together; 0 is as much as the line takes."""
-    download_kib_s: Annotated[int, _between(0, 2**24)] = 0
+    download_kib_s: Annotated[int, between(0, 2**24)] = 0
     tls_certificate: Path | None = None
     """Chain in PEM, for listening on addresses that end in /tls/ws."""
     tls_key: Path | None = None
@@ -154,16 +152,16 @@ class WorkConfig:
     """Apply for jobs."""
     hosted: bool = True
     """Take packages and data from requesters that submit through this node."""
-    max_jobs: Annotated[int, _between(1, 64)] = 1
-    min_pay_wei: Annotated[Wei, _between(0, 2**128)] = NOTHING
+    max_jobs: Annotated[int, between(1, 64)] = 1
+    min_pay_wei: Annotated[Wei, between(0, 2**128)] = NOTHING
     """Least pay of a seat: no application where budget // seats is below it."""
-    max_stake_wei: Annotated[Wei, _between(0, 2**128)] = ONE_ETHER
+    max_stake_wei: Annotated[Wei, between(0, 2**128)] = ONE_ETHER
     """Most stake to lock for one job."""
-    memory_mib: Annotated[int, _between(1024, 2**24)] = 16_384
+    memory_mib: Annotated[int, between(1024, 2**24)] = 16_384
     """Address space of each child; XLA maps a good deal more than it touches."""
-    cpu_s: Annotated[int, _between(1, 10**7)] = 14_400
+    cpu_s: Annotated[int, between(1, 10**7)] = 14_400
     """Processor seconds of one request to a child."""
-    threads: Annotated[int, _between(0, 4096)] = 0
+    threads: Annotated[int, between(0, 4096)] = 0
     """Of each child; 0 is one a processor."""
 
 
@@ -175,12 +173,12 @@ class KeysConfig:
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    blobs_mib: Annotated[int, _between(64, 2**30)] = 20_480
+    blobs_mib: Annotated[int, between(64, 2**30)] = 20_480
     """Of all blobs together; beyond, nothing new is stored."""
-    archive_mib: Annotated[int, _between(1, 2**20)] = 256
+    archive_mib: Annotated[int, between(1, 2**20)] = 256
     """Past messages that a full node keeps for others: their size, number and age; the oldest go first."""
-    archive_messages: Annotated[int, _between(1, 10**9)] = 1_000_000
-    archive_hours: Annotated[float, _between(0.01, 24 * 366)] = 48.0
+    archive_messages: Annotated[int, between(1, 10**9)] = 1_000_000
+    archive_hours: Annotated[float, between(0.01, 24 * 366)] = 48.0
 
 
 @dataclass(frozen=True, slots=True)

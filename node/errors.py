@@ -25,7 +25,7 @@ class ExitCode(IntEnum):
 
     OK = 0, "done"
     BUG = 1, "an unexpected error of ours; it comes with a traceback, please report it"
-    USAGE = 2, "the command line was not understood"
+    USAGE = 2, "the command line was not understood, or names a file that can't be written"
     CONFIG = 3, "a configuration file is missing, unreadable or wrong; the line names file and key"
     KEYS = 4, "a key file is missing, damaged or readable by others, or the passphrase is wrong"
     LOCKED = 5, "another process holds the data folder"
@@ -63,6 +63,10 @@ class UserError(Exception):
     def __str__(self) -> str:
         # What an endpoint or a file said may hold line breaks; a log line and a terminal line may not.
         return " ".join(f"{self.culprit}: {self.problem}; {self.remedy}".split())
+
+
+class UsageError(UserError):
+    code = ExitCode.USAGE
 
 
 class ConfigError(UserError):

@@ -17,11 +17,11 @@ import trio
 
 from node.adapters.evm import LocalSigner, deploy, open_endpoint
 from node.adapters.evm.fund import transfer
+from node.config import ADDRESS_FILE
 from node.devchain.journal import FILE as JOURNAL_FILE
 from node.errors import ChainError, DataError, PeerUnreachable
 from node.initial import Setting, write_initial
 from node.processes import ChainProcess, open_chain, open_process
-from node.program import ADDRESS_FILE
 from node.secret import Secret
 from protocols.ids import Address, Wei
 
@@ -111,14 +111,16 @@ def dev_signer(accounts: str, number: int) -> LocalSigner:
         listed = json.loads(Path(accounts).read_text())["accounts"]
     except (OSError, ValueError, KeyError):
         problem = "holds no accounts of a development chain"
-        raise DataError(accounts or CHAIN_FILE, problem, "send the wallet money from one that you have") from None
+        raise DataError(accounts or CHAIN_FILE, problem, "name a file with the key of a wallet that pays") from None
     return LocalSigner(Secret(bytes.fromhex(listed[number]["private_key"].removeprefix("0x"))))
 
 
-async def fund(info: ChainInfo, wallets: Sequence[Address], amount_wei: Wei = FUND_WEI) -> None:
-    """Give development money to wallets."""
+async def fund(
+    info: ChainInfo, wallets: Sequence[Address], amount_wei: Wei = FUND_WEI, signer: LocalSigner | None = None
+) -> None:
+    """Give money to wallets: of `signer`, else of a development account."""
     async with open_endpoint(info.url) as endpoint:
-        await transfer(endpoint, dev_signer(info.accounts, 0), wallets, amount_wei)
+        await transfer(endpoint, signer or dev_signer(info.accounts, 0), wallets, amount_wei)
 
 
 # -- Nodes ---------------------------------------------------------------------

@@ -34,7 +34,7 @@ class ChainProcess:
 async def open_chain(folder: Path, *, port: int = 0) -> AsyncIterator[ChainProcess]:
     """Run a development chain in a folder, which is made if missing."""
     await trio.Path(folder).mkdir(parents=True, exist_ok=True)
-    command = ["-m", "node.devchain", "--port", str(port), "--dir", str(folder)]
+    command = ["-m", "node.devchain", "--port", str(port), "--dir", str(folder), "--with-parent"]
     async with open_process(command, folder / "devchain.log", stdout=subprocess.PIPE) as process:
         yield ChainProcess(process, folder)
 

@@ -27,7 +27,7 @@ from node.adapters.prover import ChildProver
 from node.archive import MessageArchive, Retention, open_archive
 from node.client.pack import Report
 from node.client.session import Session
-from node.config import Config, jobs_address, keys_folder
+from node.config import ADDRESS_FILE, Config, jobs_address, keys_folder
 from node.errors import CallReverted, ChainError
 from node.identity import Keys, NodeVault, load_keys, peer_id
 from node.key_file import find_passphrase
@@ -44,7 +44,6 @@ from protocols.waku import content_topic
 log = structlog.get_logger("skynet.node.program")
 
 MIB = 1024 * 1024
-ADDRESS_FILE = "addresses.json"
 GAS_RESERVE_WEI = 10**16  # below it a worker may be unable to send its proof
 
 # -- Parts ---------------------------------------------------------------------
@@ -199,7 +198,7 @@ async def _register(parts: Parts) -> None:
         if ours:
             return  # part of the stake is locked in jobs, or spent: it works with what is there
         problem = f"holds {balance_wei} wei, but registering takes {wanted_wei} wei of stake and gas"
-        raise ChainError(f"wallet {vault.wallet}", problem, "send it more, or lower work.max_stake_wei")
+        raise CallReverted(f"wallet {vault.wallet}", problem, "send it more, or lower work.max_stake_wei")
     await _send_registration(parts, Wei(max(wanted_wei, 0)))
 
 

@@ -28,6 +28,9 @@ _MAX_DEPTH = 8  # deeper nesting is rendered by repr; a cycle ends there
 # Say too much at info, or whole URLs, which may hold access tokens.
 _CHATTY = ("httpx", "httpcore", "libp2p", "multiaddr", "urllib3", "web3", "asyncio", "jax", "matplotlib")
 
+# Calls a dial that nobody answers an error; who dialled says what there is to say.
+_REPEATING = ("libp2p.transport.tcp",)
+
 # -- Set-up --------------------------------------------------------------------
 
 
@@ -78,6 +81,8 @@ def configure_logs(settings: LogSettings, *, stream: TextIO | None = None, **fie
         # libp2p cuts itself off when it is imported, and its warnings go to stderr unformatted.
         library.handlers.clear()
         library.propagate = True
+    for name in _REPEATING:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def logger(module: str) -> FilteringBoundLogger:

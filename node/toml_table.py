@@ -24,6 +24,11 @@ Check = Callable[[Any], str | None]
 
 T = TypeVar("T")
 
+
+def between(low: float, high: float) -> Check:
+    return lambda value: None if low <= value <= high else f"is {value}, but must lie in {low} … {high}"
+
+
 # -- Files ---------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 from dataclasses import asdict
+from pathlib import Path
 
 import trio
 from rich.console import Console
@@ -35,12 +36,7 @@ async def devchain(options: argparse.Namespace) -> int:
 
 async def deploy_contracts(options: argparse.Namespace) -> int:
     """Deploy the contracts, marked as development ones."""
-    path: trio.Path = trio.Path(options.key)
-    try:
-        text = (await path.read_text()).strip()
-        signer = LocalSigner(Secret(bytes.fromhex(text.removeprefix("0x"))))
-    except (OSError, ValueError):
-        raise KeyFileError(options.key, "holds no key of 32 bytes in hex", "name the deploying wallet's file") from None
+    signer = read_signer(options.key)
     async with open_endpoint(options.rpc) as endpoint:
         deployed = await deploy(endpoint, signer, development=True)
     if options.dir:
@@ -53,3 +49,11 @@ async def deploy_contracts(options: argparse.Namespace) -> int:
         print(f"Jobs {deployed.jobs} on chain {deployed.chain_id}, gas {deployed.gas_used:,}")
         print("marked as a development deployment: evaluation jobs are accepted (training: unproved)")
     return ExitCode.OK
+
+
+def read_signer(path: Path) -> LocalSigner:
+    """Read a wallet's key from a file: 32 bytes in hex. Raises KeyFileError."""
+    try:
+        return LocalSigner(Secret(bytes.fromhex(path.read_text().strip().removeprefix("0x"))))
+    except (OSError, ValueError):
+        raise KeyFileError(path, "holds no key of 32 bytes in hex", "name the paying wallet's file") from None

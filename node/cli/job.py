@@ -1,4 +1,4 @@
-"""`skynet job`: submit, watch, result, show, list, cancel."""
+"""`skynet job submit|watch|result`: what takes peers and a folder of one's own."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import argparse
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import trio
 from rich.console import Console
 
-from node.cli.output import print_json
-from node.cli.render import UNPROVED, UNPROVED_WHY, JobView, LiveJob, ether
+from node.cli.output import print_json, require_new_file
+from node.cli.render import UNPROVED, UNPROVED_WHY, JobLines, JobView, LiveJob, find_paid, worker_table
 from node.client.jobspec import load_jobspec
-from node.client.progress import Happened, PeersSeen, Progress
-from node.client.session import Session, write_safetensors
+from node.client.progress import Happened, PeersSeen, Progress, Stage
 from node.config import load_config
 from node.errors import ExitCode, JobFailed
-from node.program import open_session
 from node.telemetry import configure_logs
-from protocols.chain import Cancel, JobEnded, JobState
+from protocols.chain import JobEnded, JobState
 from protocols.ids import JobId
+
+if TYPE_CHECKING:
+    from node.client.session import Session
 
 Report = Callable[[Progress], Awaitable[None]]
 
@@ -29,44 +32,65 @@ Report = Callable[[Progress], Awaitable[None]]
 async def submit(options: argparse.Namespace) -> int:
     """Pack, upload, post, and stay until the workers have their keys."""
     spec = load_jobspec(options.file)
-    with LiveJob(_console(options), JobView(spec.terms.rounds)) as live:
-        async with _session(options, live) as session:
+    with JobLines(_console(options)) as lines:
+        async with _session(options, lines.show) as session:
+            await session.require_balance(spec.price_wei, "this job")
             gateway = await session.connect(tuple(options.peer))
             with tempfile.TemporaryDirectory(prefix="skynet-pack-") as scratch:
                 packed = await session.packer.pack(spec, Path(scratch))
             job = await session.submit(spec, gateway, packed)
-            await session.deliver_keys(job)
+            await lines.show(Stage("waiting for applicants"))
+            if not await session.deliver_keys(job, lines.show):
+                problem = "it ended before it had workers"
+                raise JobFailed(f"job 0x{job.hex()}", problem, "take the budget back with `skynet wallet withdraw`")
     if options.json:
         print_json({"job": job, "training": "unproved"})
     else:
         print(f"job 0x{job.hex()}: workers have their keys; {UNPROVED}")
-        print(f"follow it:  skynet job watch 0x{job.hex()}")
+        print(f"follow it:  skynet job watch 0x{job.hex()} --config {options.config}")
     return ExitCode.OK
 
 
 async def watch(options: argparse.Namespace) -> int:
-    """Follow a job to its end; the status says whether it settled."""
-    job, state = JobId(options.job), JobState.NONE
-    async with _session(options, None) as quiet:
-        terms = await quiet.posted_terms(job)
+    """Follow a job to its end, and see to it that its workers get their keys; the status says whether it settled."""
+    job, events = JobId(options.job), list[Happened]()
+    async with _session(options) as session:
+        terms = await session.posted_terms(job)
         if options.peer:
-            await quiet.connect(tuple(options.peer))
-        with LiveJob(_console(options), JobView(terms.rounds, samples=terms.samples)) as live:
-            live.show(PeersSeen(len(quiet.peers())))
-            async for progress in quiet.watch(job):
-                live.show(progress)
-                if isinstance(progress, Happened) and isinstance(progress.event, JobEnded):
-                    state = progress.event.state
+            await session.connect(tuple(options.peer))
+        console = _console(options)
+        async with trio.open_nursery() as nursery:
+            if await session.awaits_our_keys(job):  # `submit` was ended before it could
+                nursery.start_soon(session.deliver_keys, job)
+            with LiveJob(console, JobView(terms.rounds, samples=terms.samples)) as live:
+                live.show(PeersSeen(len(session.peers())))
+                async for progress in session.watch(job):
+                    live.show(progress)
+                    if isinstance(progress, Happened):
+                        events.append(progress)
+            nursery.cancel_scope.cancel()
+    state = next((h.event.state for h in events if isinstance(h.event, JobEnded)), JobState.NONE)
+    workers = find_paid(events)
+    if workers:
+        console.print(worker_table(workers))
     if options.json:
-        print_json({"job": job, "state": state.name.lower(), "training": "unproved"})
+        paid = [{"address": w.address, "proof_verified": w.proof_verified, "paid_wei": w.paid_wei} for w in workers]
+        print_json({"job": job, "state": state.name.lower(), "training": "unproved", "workers": paid})
+    elif state is JobState.SETTLED:
+        print(f"fetch it:  skynet job result 0x{job.hex()} --config {options.config} --out model.safetensors")
     return ExitCode.OK if state is JobState.SETTLED else ExitCode.FAILED
 
 
 async def result(options: argparse.Namespace) -> int:
     """Fetch, open, check and save the model."""
+    from node.client.session import write_safetensors
+
     job = JobId(options.job)
-    with LiveJob(_console(options), JobView(0)) as live:
-        async with _session(options, live) as session:
+    if not options.force:
+        require_new_file(options.out)
+    with JobLines(_console(options)) as lines:
+        async with _session(options, lines.show) as session:
+            await session.posted_terms(job)
             peers = (await session.connect(tuple(options.peer)),) if options.peer else ()
             model = await session.fetch_model(job, peers)
     write_safetensors(model, options.out)
@@ -79,48 +103,6 @@ async def result(options: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-async def show(options: argparse.Namespace) -> int:
-    """Print what the chain has of a job."""
-    job = JobId(options.job)
-    async with _session(options, None) as session:
-        events = await session.past_events(job)
-        if not events:
-            raise JobFailed(f"job 0x{job.hex()}", "this chain has no such job", "check the id and chain.rpc_urls")
-    if options.json:
-        print_json({"job": job, "events": [{type(h.event).__name__: asdict(h.event)} for h in events]})
-        return ExitCode.OK
-    with LiveJob(Console(force_terminal=False), JobView(0)) as live:
-        for happened in events:
-            live.show(happened)
-    print(UNPROVED)
-    return ExitCode.OK
-
-
-async def list_jobs(options: argparse.Namespace) -> int:
-    """Print every job of the chain, oldest first."""
-    async with _session(options, None) as session:
-        jobs = await session.jobs()
-    if options.json:
-        print_json([{"job": j.job, "requester": j.requester, "state": j.state.name.lower()} for j in jobs])
-        return ExitCode.OK
-    for each in jobs:
-        print(f"0x{each.job.hex()}  {each.state.name.lower():10} {ether(each.budget_wei):>12}  by {each.requester}")
-    return ExitCode.OK
-
-
-async def cancel(options: argparse.Namespace) -> int:
-    """Call off a job that has no workers yet; the budget can be withdrawn at once, and is."""
-    job = JobId(options.job)
-    async with _session(options, None) as session:
-        await session.send(Cancel(job))
-        refund_wei = await session.withdraw()
-    if options.json:
-        print_json({"job": job, "refund_wei": refund_wei})
-    else:
-        print(f"job 0x{job.hex()} cancelled, {ether(refund_wei)} back in the wallet")
-    return ExitCode.OK
-
-
 # -- Shared --------------------------------------------------------------------
 
 
@@ -129,23 +111,22 @@ def _console(options: argparse.Namespace) -> Console:
 
 
 @asynccontextmanager
-async def _session(options: argparse.Namespace, live: LiveJob | None) -> AsyncIterator[Session]:
+async def _session(options: argparse.Namespace, report: Report | None = None) -> AsyncIterator[Session]:
     config = load_config(options.config)
-    configure_logs(config.log)
+    from node.program import open_session  # takes a second: a mistyped file need not wait for it
 
-    async def report(progress: Progress) -> None:
-        if live is not None:
-            live.show(progress)
-
-    async with open_session(config, options.config, report) as session:
+    # What a node logs is no news to a requester; `level = "debug"` brings it back.
+    configure_logs(config.log if config.log.level == "debug" else replace(config.log, level="error"))
+    async with open_session(config, options.config, report or _ignore) as session:
         yield session
+
+
+async def _ignore(_: Progress) -> None:
+    pass
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], Awaitable[int]]] = {
     "submit": submit,
     "watch": watch,
     "result": result,
-    "show": show,
-    "list": list_jobs,
-    "cancel": cancel,
 }

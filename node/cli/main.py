@@ -3,8 +3,8 @@
     skynet demo                        a whole network on this machine, one job through it
     skynet devchain --dir DIR          a development chain with the contracts on it
     skynet deploy --rpc URL --key FILE the contracts on a chain of yours
-    skynet job submit|watch|result|show|cancel
-    skynet wallet show|fund
+    skynet job submit|watch|result|list|show|cancel
+    skynet wallet show|fund|withdraw
 
 `--config` (or SKYNET_CONFIG) is the requester's own node.toml: `skynet-node init --dir me --network local`.
 """
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from node.cli.output import fail, hex_job, run
+from node.cli.output import fail, hex_job, peer_address, run
 from node.errors import exit_code_table
 
 CONFIG_VARIABLE = "SKYNET_CONFIG"
@@ -45,9 +45,13 @@ def _command(options: argparse.Namespace) -> Command:
 
             return devchain if command == "devchain" else deploy_contracts
         case "wallet", what:
-            from node.cli.wallet import fund_wallet, show
+            from node.cli.wallet import fund_wallet, show, withdraw
 
-            return show if what == "show" else fund_wallet
+            return {"show": show, "withdraw": withdraw}.get(str(what), fund_wallet)
+        case _, ("show" | "list" | "cancel") as what:
+            from node.cli.ledger import COMMANDS as READING
+
+            return READING[what]
         case _, what:
             from node.cli.job import COMMANDS
 
@@ -76,9 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     show = wallet.add_parser("show", help="address, balance, stake and credit")
     fund = wallet.add_parser("fund", help="development money")
-    fund.add_argument("--chain", type=Path, required=True, help="folder of `skynet devchain`")
+    fund.add_argument("--chain", type=Path, required=True, help="folder of `skynet devchain` or `skynet deploy`")
+    fund.add_argument(
+        "--key", type=Path, metavar="FILE", help="key of who pays, in hex, instead of a development account"
+    )
     fund.add_argument("--ether", default="5")
-    for command in (show, fund):
+    take = wallet.add_parser("withdraw", help="take what the contract owes: pay, or what a job did not spend")
+    for command in (show, fund, take):
         _add_common(command)
     _add_json(deploy)
     return parser
@@ -110,13 +118,16 @@ def _add_job(job: argparse.ArgumentParser) -> None:
             _add_peers(command, required=False)
         if name == "result":
             command.add_argument("--out", type=Path, required=True, metavar="model.safetensors")
+            command.add_argument("--force", action="store_true", help="overwrite it")
         _add_common(command)
     _add_common(commands.add_parser("list", help="jobs on the chain"))
 
 
 def _add_peers(command: argparse.ArgumentParser, *, required: bool) -> None:
     help_text = "multiaddr of a node, ending in /p2p/PEER (its addresses.json has it)"
-    command.add_argument("--peer", action="append", default=[], required=required, metavar="MULTIADDR", help=help_text)
+    command.add_argument(
+        "--peer", action="append", type=peer_address, default=[], required=required, metavar="MULTIADDR", help=help_text
+    )
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import re
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import trio
 
-from node.errors import Escalated, ExitCode, UserError, find_error
+from node.config import peer_address_fault
+from node.errors import Escalated, ExitCode, UsageError, UserError, find_error
 from node.secret import redact
 
 
@@ -52,12 +57,26 @@ def _plain(value: object) -> object:
     return str(value)
 
 
+# -- Arguments -----------------------------------------------------------------
+
+
 def hex_job(text: str) -> bytes:
-    """Read a job id. Raises ValueError, which argparse shows."""
-    raw = bytes.fromhex(text.removeprefix("0x"))
-    if len(raw) != 32:
-        raise ValueError(text)
-    return raw
+    """Read a job id. Raises ArgumentTypeError."""
+    if re.fullmatch(r"(0x)?[0-9a-fA-F]{64}", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no job id: 0x and 64 hex digits, as `skynet job list` shows")
+    return bytes.fromhex(text.removeprefix("0x"))
 
 
-__all__: Sequence[str] = ("fail", "hex_job", "print_json", "run")
+def peer_address(text: str) -> str:
+    """Read a node's address. Raises ArgumentTypeError."""
+    if fault := peer_address_fault(text):
+        raise argparse.ArgumentTypeError(f"{fault}: copy it from the node's addresses.json")
+    return text
+
+
+def require_new_file(path: Path) -> None:
+    """Raise UsageError for a file that is there already, or can't be written: before the work, not after it."""
+    if path.exists():
+        raise UsageError(path, "is there already", "choose another name for --out, or add --force")
+    if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        raise UsageError(path, "its folder is missing or can't be written", "choose another name for --out")

@@ -136,7 +136,7 @@ class LiveJob:
         line = _line(progress)
         if line and line != self._said:
             self._said = line
-            self._console.print(line, highlight=False)
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def _draw(self) -> Panel:
         view = self._view
@@ -153,12 +153,36 @@ class LiveJob:
         return Panel(Group(Text(view.stage, style="bold"), facts, self._bars, curve, foot), title="SkyNet job")
 
 
+class JobLines:
+    """What happened, a line each; on a terminal the step that is under way turns below them."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = console.status("starting") if console.is_terminal else None
+
+    def __enter__(self) -> JobLines:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    async def show(self, progress: Progress) -> None:
+        line = _line(progress)
+        if self._status and isinstance(progress, Stage):
+            self._status.update(line)
+        elif line:
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+
 def _line(progress: Progress) -> str:
     match progress:
         case Stage(text):
             return text
         case PeersSeen(connected):
-            return f"connected to {connected} peer(s)"
+            return f"connected to {connected} peer{'s' if connected != 1 else ''}"
         case Posted(job, _, gas_used):
             return f"job 0x{job.hex()} posted, budget in escrow (gas {gas_used:,})"
         case RoundSeen(number, _, loss, accuracy, workers):
@@ -209,9 +233,26 @@ class PaidWorker:
     proof_verified: bool
     gas: int
     paid_wei: int
-    round: int
-    page: int
-    loss: float
+    round: int | None
+    page: int | None
+    loss: float | None
+    """None where the circuit's scale is not at hand."""
+
+
+def find_paid(events: Sequence[Happened]) -> list[PaidWorker]:
+    """Who sat in a job, and what each of them earned and for which proof (the last, where there are several)."""
+    seated = [w for h in events if isinstance(h.event, Assigned) for w in h.event.workers]
+    paid_wei = {h.event.worker: h.event.amount_wei for h in events if isinstance(h.event, WorkerPaid)}
+    proofs = {h.event.worker: (h.event, h.gas_used) for h in events if isinstance(h.event, ProofAccepted)}
+    found = []
+    for worker in seated:
+        if worker in proofs:
+            proof, gas_used = proofs[worker]
+            row = PaidWorker(worker, True, gas_used, paid_wei.get(worker, 0), proof.round, proof.page, None)
+        else:
+            row = PaidWorker(worker, False, 0, paid_wei.get(worker, 0), None, None, None)
+        found.append(row)
+    return found
 
 
 def worker_table(workers: Sequence[PaidWorker]) -> Table:
@@ -221,7 +262,9 @@ def worker_table(workers: Sequence[PaidWorker]) -> Table:
     for w in workers:
         proof = "verified" if w.proof_verified else "[red]missing"
         short = f"{w.address[:8]}…{w.address[-6:]}"
-        table.add_row(short, proof, str(w.round + 1), str(w.page), f"{w.loss:.4f}", f"{w.gas:,}", ether(w.paid_wei))
+        round_number, page = ("-", "-") if w.round is None else (str(w.round + 1), str(w.page))
+        loss = "-" if w.loss is None else f"{w.loss:.4f}"
+        table.add_row(short, proof, round_number, page, loss, f"{w.gas:,}", ether(w.paid_wei))
     return table
 
 

@@ -5,29 +5,54 @@ Every fault names file and key. Amounts are in ether, as decimal strings, so tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Annotated
 
 from node.errors import ConfigError
-from node.toml_table import parse, read_text
+from node.toml_table import Check, between, parse, read_text
 from protocols.ids import Wei
+from protocols.job import MAX_APPLICANTS, MAX_ROUNDS, MAX_SAMPLES, MAX_SEATS
 
 WEI_PER_ETHER = 10**18
+UINT32 = 2**32 - 1
+
+MODELS = {"digits-mlp": "digits"}
+DATASETS = {"digits": "digits"}
+"""What ships with SkyNet, and what the packing program calls it."""
+
+# -- Checks --------------------------------------------------------------------
+
+
+def _one_of(names: Iterable[str]) -> Check:
+    return lambda value: None if value in names else f"is {value!r}, which there is none of; choose {', '.join(names)}"
+
+
+def _amount(value: str) -> str | None:
+    try:
+        to_wei(value, "")
+    except ConfigError as error:
+        return f"is wrong: {error.problem}"
+    return None
+
+
+# -- The file ------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    builtin: str = "digits-mlp"
+    builtin: Annotated[str, _one_of(MODELS)] = "digits-mlp"
     """A model that ships with SkyNet."""
-    learning_rate: float = 0.005
+    learning_rate: Annotated[float, between(1e-9, 1e3)] = 0.005
     """Of the inner optimizer, Adam."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataSpec:
-    builtin: str = "digits"
-    challenge_pages: int = 16
+    builtin: Annotated[str, _one_of(DATASETS)] = "digits"
+    challenge_pages: Annotated[int, between(1, 100_000)] = 16
     """Held-out pages that evaluation proofs draw from."""
     permute_labels: bool = False
     """Shuffle the labels: a control experiment, accuracy must fall to chance."""
@@ -35,21 +60,21 @@ class DataSpec:
 
 @dataclass(frozen=True, slots=True)
 class TermsSpec:
-    workers: int = 3
-    rounds: int = 8
-    steps: int = 600
+    workers: Annotated[int, between(1, MAX_SEATS)] = 3
+    rounds: Annotated[int, between(1, MAX_ROUNDS)] = 8
+    steps: Annotated[int, between(1, UINT32)] = 600
     """Inner steps a round, each on one page."""
-    samples: int = 1
-    budget_ether: str = "0.24"
-    stake_ether: str = "0.1"
-    move_fee_ether: str = "0.001"
-    max_applicants: int = 256
+    samples: Annotated[int, between(1, MAX_SAMPLES)] = 1
+    budget_ether: Annotated[str, _amount] = "0.24"
+    stake_ether: Annotated[str, _amount] = "0.1"
+    move_fee_ether: Annotated[str, _amount] = "0.001"
+    max_applicants: Annotated[int, between(1, MAX_APPLICANTS)] = 256
     """The join window closes early when so many have applied. Few is quick; many is a fairer draw of the seats."""
-    join_window_s: int = 30
-    ready_window_s: int = 60
-    round_timeout_s: int = 60
-    proof_window_s: int = 300
-    max_loss: float = 0.0
+    join_window_s: Annotated[int, between(1, UINT32)] = 30
+    ready_window_s: Annotated[int, between(1, UINT32)] = 60
+    round_timeout_s: Annotated[int, between(1, UINT32)] = 60
+    proof_window_s: Annotated[int, between(1, UINT32)] = 300
+    max_loss: Annotated[float, between(0, 1e6)] = 0.0
     """A proof with a larger loss earns nothing; 0 is no bound."""
 
 
@@ -58,17 +83,22 @@ class JobSpec:
     model: ModelSpec = ModelSpec()
     data: DataSpec = DataSpec()
     terms: TermsSpec = TermsSpec()
-    seed: int = 1
+    seed: Annotated[int, between(0, UINT32)] = 1
+
+    @property
+    def price_wei(self) -> Wei:
+        """What posting it takes from the wallet: the budget and the fees of two moves."""
+        terms = self.terms
+        return Wei(to_wei(terms.budget_ether, "budget") + 2 * to_wei(terms.move_fee_ether, "fee"))
 
 
 def load_jobspec(path: Path) -> JobSpec:
     """Read a job file. Raises ConfigError that names file and key."""
     spec = parse(JobSpec, read_text(path, missing="write one, for example the README's job.toml"), path)
-    for name in ("budget_ether", "stake_ether", "move_fee_ether"):
-        to_wei(getattr(spec.terms, name), f"{path}: terms.{name}")
-    for name, value in (("seed", spec.seed), *((f.name, getattr(spec.terms, f.name)) for f in fields(spec.terms))):
-        if isinstance(value, int | float) and not 0 <= value < 2**32:
-            raise ConfigError(path, f"{name} is {value}", "give it a value from 0 to 4294967295")
+    terms = spec.terms
+    if terms.max_applicants < terms.workers:
+        problem = f"terms.max_applicants is {terms.max_applicants}, fewer than the {terms.workers} of terms.workers"
+        raise ConfigError(path, problem, "let at least as many apply as are to work")
     return spec
 
 

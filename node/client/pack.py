@@ -17,7 +17,7 @@ import trio
 from actors.intake import PAGE_CONTEXT
 from actors.ports import Keys, Refused, Store, Vault
 from node.adapters.prover import Built, ChildProver
-from node.client.jobspec import JobSpec, to_wei
+from node.client.jobspec import DATASETS, MODELS, JobSpec, to_wei
 from node.client.progress import Progress, Stage
 from node.errors import ContentError, ExitCode
 from node.packing.manifest import (
@@ -39,9 +39,6 @@ from protocols.package import Dataset, Package, encode_dataset, encode_package
 T = TypeVar("T")
 
 Report = Callable[[Progress], Awaitable[None]]
-
-MODELS = {"digits-mlp": "digits"}
-DATASETS = {"digits": "digits"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +162,12 @@ def write_terms(spec: JobSpec, packed: Packed, sealed: Sealed, requester_key: by
 
 
 def _model_arguments(spec: JobSpec, scratch: Path) -> list[str]:
-    known = MODELS.get(spec.model.builtin)
-    if known is None:
-        raise ContentError(f"model {spec.model.builtin}", "no such built-in model", f"use one of {', '.join(MODELS)}")
-    arguments = ["model", "--model", known, "--seed", str(spec.seed), "--out", str(scratch)]
+    arguments = ["model", "--model", MODELS[spec.model.builtin], "--seed", str(spec.seed), "--out", str(scratch)]
     return [*arguments, "--learning-rate", str(spec.model.learning_rate)]
 
 
 def _data_arguments(spec: JobSpec, scratch: Path) -> list[str]:
-    known = DATASETS.get(spec.data.builtin)
-    if known is None:
-        raise ContentError(f"data {spec.data.builtin}", "no such built-in dataset", f"use one of {', '.join(DATASETS)}")
-    arguments = ["data", "--data", known, "--seed", str(spec.seed), "--out", str(scratch)]
+    arguments = ["data", "--data", DATASETS[spec.data.builtin], "--seed", str(spec.seed), "--out", str(scratch)]
     arguments += ["--challenge-pages", str(spec.data.challenge_pages)]
     return [*arguments, "--permute-labels"] if spec.data.permute_labels else arguments
 

@@ -2,26 +2,27 @@
 
     pack -> put on the gateway -> post -> deliver keys -> watch -> result
 
-Everything that must survive is in the Store before its effect: `submit` can be killed anywhere and
-`resume` delivers the keys of what was posted. Errors are `UserError`s that name the peer, key or file.
+Everything that must survive is in the Store before its effect: `submit` can be killed anywhere, and `watch`
+delivers the keys of what was posted. Errors are `UserError`s that name the peer, key or file.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from actors.exchange import Exchange
 from actors.mail import FollowJob, JobMail, JoinJob
-from actors.ports import Evaluated, Head, Mined, NoAnswer, Record, Refused, Reverted, Unreachable
+from actors.ports import Evaluated, NoAnswer, Refused, Reverted, Unreachable
 from node.adapters.compute import ChildCompute
 from node.adapters.evm import EvmChain
 from node.adapters.prover import ChildProver
 from node.client.jobspec import JobSpec
+from node.client.ledger import Ledger
 from node.client.pack import Packed, Packer, Report, Sealed, write_terms
 from node.client.progress import Happened, PeersSeen, Posted, Progress, RoundSeen, Stage
 from node.errors import CallReverted, ChainError, ContentError, JobFailed, PeerUnreachable
@@ -30,48 +31,26 @@ from node.supervision.mailbox import ShedOldest
 from node.wiring import House
 from protocols.chain import (
     Assigned,
-    Call,
     DeliverKeys,
     JobEnded,
     JobPosted,
-    JobState,
     KeysDelivered,
     Post,
     ProvingStarted,
     RegisterKey,
     RoundCommitted,
     Terms,
-    TrainingStarted,
-    Withdraw,
-    WorkerEvent,
 )
 from protocols.evidence import compute_job_id
 from protocols.ids import Address, ContentId, JobId, PeerId
 from protocols.message import Envelope, ResultSealed, RoundReported, decode_body, open_envelope
 from protocols.package import Package, decode_dataset, decode_package
-from protocols.record import decode, encode
 from protocols.verdict import Ignore, Reject
 
 POLL_S = 0.25
 CONNECT_S = 20.0
 CONNECT_TRIES = 4  # a node under attack may drop one of us with the strangers
 RESULT_S = 60.0  # for workers to seal the result and for the gateway to hear of it
-
-
-@dataclass(frozen=True, slots=True)
-class PostedRecord:
-    """Kind `posted`, key job: what we have to finish."""
-
-    terms: Terms
-    nonce: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ListedJob:
-    job: JobId
-    requester: Address
-    state: JobState
-    budget_wei: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +64,9 @@ class Model:
     evaluated: Evaluated
 
 
-class Session:
+class Session(Ledger):
+    """A ledger with peers, a data folder and the key of each job that was posted from it."""
+
     def __init__(
         self,
         house: House,
@@ -96,11 +77,10 @@ class Session:
         first_block: int,
         report: Report,
     ) -> None:
+        super().__init__(chain, first_block)
         self._house = house
-        self.chain = chain
         self._vault = vault
         self._compute = compute
-        self._first_block = first_block
         self._report = report
         self.packer = Packer(house.ports.store, vault, prover, report)
 
@@ -136,7 +116,6 @@ class Session:
             sealed = await self.packer.seal(packed, job)
             terms = write_terms(spec, packed, sealed, self._vault.encryption_key)
             await self._upload(gateway, sealed)
-        await self._house.ports.store.write(Record("posted", job, encode(PostedRecord(terms, nonce))))
         await self._report(Stage("posting the job"))
         mined = await self.send(Post(terms, nonce))
         await self._report(Posted(job, mined.transaction, mined.gas_used))
@@ -149,61 +128,48 @@ class Session:
         if refused:
             raise PeerUnreachable(f"peer {gateway}", f"does not take the job's data: {refused}", "try another peer")
 
-    async def send(self, call: Call) -> Mined:
-        """Send a call of the requester's. Raises CallReverted or ChainError."""
-        match await self.chain.send(call):
-            case Mined() as mined:
-                return mined
-            case Reverted(reason):
-                name = type(call).__name__
-                raise CallReverted(
-                    name, f"the contract refuses it: {reason}", "check the job's state with `skynet job show`"
-                )
-            case Unreachable(reason):
-                raise ChainError("chain", reason, "check chain.rpc_urls and try again")
+    async def awaits_our_keys(self, job: JobId) -> bool:
+        return self._vault.holds(job) and await super().awaits_our_keys(job)
 
-    async def deliver_keys(self, job: JobId) -> None:
-        """Wrap the job key to the workers once they are seated. Raises JobFailed if the job ends before."""
+    async def deliver_keys(self, job: JobId, show: Report | None = None) -> bool:
+        """Wrap the job key to the workers once they are seated; False if the job ends before.
+
+        Idempotent: who was killed waiting for workers calls it again.
+        """
         async with aclosing(self.follow_chain(job)) as events:
             async for happened in events:
+                if show is not None:
+                    await show(happened)
                 match happened.event:
                     case Assigned(_, workers):
                         wraps = tuple([await self._wrap(job, worker) for worker in workers])
                         await self._send_unless_done(DeliverKeys(job, wraps))
                     case KeysDelivered():
-                        return
-                    case JobEnded(_, state):
-                        problem = f"it {state.name.lower()} before keys were delivered"
-                        raise JobFailed(f"job 0x{job.hex()}", problem, _RETRY)
+                        return True
+                    case JobEnded():
+                        return False
                     case _:
                         pass
+        return False
 
     async def _send_unless_done(self, call: DeliverKeys) -> None:
+        """Send until it is on chain, by us or by another session of ours."""
         outcome = await self.chain.send(call)
+        while isinstance(outcome, Unreachable):
+            await trio.sleep(POLL_S)
+            outcome = await self.chain.send(call)
         if isinstance(outcome, Reverted) and "KeysAlreadyDelivered" not in outcome.reason:
             raise CallReverted("DeliverKeys", f"the contract refuses it: {outcome.reason}", _RETRY)
 
     async def _wrap(self, job: JobId, worker: Address) -> bytes:
         keys = await self.chain.worker_keys(worker)
         if keys is None or isinstance(keys, Unreachable):
-            raise ChainError(f"worker {worker}", "its keys can't be read", "check chain.rpc_urls and resume the job")
+            raise ChainError(
+                f"worker {worker}", "its keys can't be read", "check chain.rpc_urls, then `skynet job watch`"
+            )
         return self._vault.wrap_job_key(job, keys[1])
 
     # -- Following
-
-    async def follow_chain(self, job: JobId) -> AsyncGenerator[Happened, None]:
-        """Yield the job's events from its posting on, for ever."""
-        cursor = self._first_block
-        while True:
-            head = await self.chain.head()
-            if isinstance(head, Head) and head.number >= cursor:
-                events = await self.chain.traced_events(cursor, head.number)
-                if not isinstance(events, Unreachable):
-                    cursor = head.number + 1
-                    for event, gas_used in events:
-                        if not isinstance(event, WorkerEvent) and event.job == job:
-                            yield Happened(event, gas_used)
-            await trio.sleep(POLL_S)
 
     async def watch(self, job: JobId) -> AsyncGenerator[Progress, None]:
         """Yield the job's events and its workers' reports until it has ended. Raises JobFailed for no such job."""
@@ -232,56 +198,12 @@ class Session:
     def peers(self) -> tuple[PeerId, ...]:
         return self._house.link.connected()
 
-    async def past_events(self, job: JobId | None = None) -> tuple[Happened, ...]:
-        """Return what the chain has so far, of one job or of all. Raises ChainError."""
-        head = await self.chain.head()
-        last = head.number if isinstance(head, Head) else self._first_block
-        events = await self.chain.traced_events(self._first_block, last)
-        if isinstance(events, Unreachable):
-            raise ChainError("chain", events.reason, "check chain.rpc_urls and try again")
-        kept = ((e, gas) for e, gas in events if not isinstance(e, WorkerEvent))
-        return tuple(Happened(e, gas) for e, gas in kept if job is None or e.job == job)
-
-    async def jobs(self) -> tuple[ListedJob, ...]:
-        """Return every job of the chain, oldest first."""
-        found: dict[JobId, ListedJob] = {}
-        for happened in await self.past_events():
-            match happened.event:
-                case JobPosted(job, requester, terms):
-                    found[job] = ListedJob(job, requester, JobState.OPEN, terms.budget_wei)
-                case Assigned(job):
-                    found[job] = replace(found[job], state=JobState.ASSIGNED)
-                case TrainingStarted(job):
-                    found[job] = replace(found[job], state=JobState.TRAINING)
-                case ProvingStarted(job):
-                    found[job] = replace(found[job], state=JobState.PROVING)
-                case JobEnded(job, state):
-                    found[job] = replace(found[job], state=state)
-                case _:
-                    pass
-        return tuple(found.values())
-
-    async def withdraw(self) -> int:
-        """Pull what the contract owes this wallet; return how much."""
-        credit_wei = await self.chain.credit(self.chain.wallet)
-        if isinstance(credit_wei, Unreachable):
-            raise ChainError("chain", credit_wei.reason, "check chain.rpc_urls and try again")
-        if credit_wei:
-            await self.send(Withdraw())
-        return credit_wei
-
-    async def posted_terms(self, job: JobId) -> Terms:
-        """Return what the job's requester fixed. Raises JobFailed if the chain has no such job."""
-        terms = [h.event.terms for h in await self.past_events(job) if isinstance(h.event, JobPosted)]
-        if not terms:
-            raise JobFailed(f"job 0x{job.hex()}", "this chain has no such job", "check the id and chain.rpc_urls")
-        return terms[0]
-
     # -- The result
 
     async def fetch_model(self, job: JobId, peers: tuple[PeerId, ...]) -> Model:
         """Fetch, open and check the final state, and evaluate it here. Raises JobFailed or ContentError."""
         terms, state = await self._final_state(job)
+        await self._report(Stage("asking peers for the result"))
         sealed = await self._find_result(job, state, peers)
         plain = self._vault.open_from(sealed, context=b"result" + job)
         if plain is None or await self._house.ports.store.put_blob(plain, public=False) != state:
@@ -292,11 +214,18 @@ class Session:
         return Model(state, plain, package, await self._evaluate(job, terms, state))
 
     async def _final_state(self, job: JobId) -> tuple[Terms, ContentId]:
-        terms = await self.posted_terms(job)
-        states = [h.event.state for h in await self.past_events(job) if isinstance(h.event, RoundCommitted)]
-        if not states:
-            raise JobFailed(f"job 0x{job.hex()}", "no round was certified, so there is no model", _RETRY)
-        return terms, states[-1]
+        """Raises JobFailed where there is no result, or none for us."""
+        name, events = f"job 0x{job.hex()}", [h.event for h in await self.job_events(job)]
+        posted = next(e for e in events if isinstance(e, JobPosted))
+        states = [e.state for e in events if isinstance(e, RoundCommitted)]
+        if posted.requester != self.chain.wallet:
+            raise JobFailed(name, f"its result is sealed to {posted.requester}", "use the --config of that wallet")
+        if not states or not any(isinstance(e, ProvingStarted) for e in events):
+            ended = next((e.state.name.lower() for e in events if isinstance(e, JobEnded)), None)
+            if ended is not None:
+                raise JobFailed(name, f"it {ended} before its last round, so there is no model", "submit it anew")
+            raise JobFailed(name, "it is not trained yet", f"follow it with `skynet job watch 0x{job.hex()}`")
+        return posted.terms, states[-1]
 
     async def _find_result(self, job: JobId, state: ContentId, peers: tuple[PeerId, ...]) -> bytes:
         with trio.move_on_after(RESULT_S):
@@ -330,6 +259,7 @@ class Session:
         dataset = decode_dataset(await self._house.ports.store.blob(terms.data) or b"")
         if isinstance(dataset, Reject):
             raise ContentError(f"data {terms.data.hex()}", dataset.reason, _RETRY)
+        await self._report(Stage("checking the model on the held-out pages"))
         opened = await self._compute.open(job, terms.package)
         pages = tuple(p.opened for p in dataset.challenge)
         evaluated = opened or await self._compute.evaluate(job, state, pages)
@@ -355,17 +285,10 @@ async def _watch_mail(mail: ShedOldest[JobMail], send: trio.MemorySendChannel[Pr
                 await send.send(RoundSeen(body.round, body.state, body.loss, body.accuracy, body.workers))
 
 
-async def load_posted(store_read: Callable[[str, bytes], Awaitable[bytes | None]], job: JobId) -> PostedRecord | None:
-    """Return what this requester posted, if it was this one."""
-    value = await store_read("posted", job)
-    record = None if value is None else decode(PostedRecord, value, limit_bytes=1 << 20)
-    return record if isinstance(record, PostedRecord) else None
-
-
 def write_safetensors(model: Model, out: Path) -> None:
-    """Write the model as float32 tensors by the package's layout."""
+    """Write the model as float32 tensors by the package's layout; the file is there whole or not at all."""
     import numpy as np
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     flat = np.frombuffer(model.values, dtype="<i4").astype(np.float32) / np.float32(2**model.package.scale_bits)
     tensors, offset = {}, 0
@@ -373,4 +296,6 @@ def write_safetensors(model: Model, out: Path) -> None:
         size = int(np.prod(tensor.shape, dtype=np.int64))
         tensors[tensor.name] = flat[offset : offset + size].reshape(tensor.shape).copy()
         offset += size
-    save_file(tensors, out, metadata={"training": "unproved", "state": model.state.hex()})
+    part = out.with_name(out.name + ".part")
+    part.write_bytes(save(tensors, metadata={"training": "unproved", "state": model.state.hex()}))
+    part.replace(out)

@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--dir", type=Path, required=True, help="folder for the accounts file; made if missing")
     parser.add_argument("--chain-id", type=int, default=CHAIN_ID)
     parser.add_argument("--block-time", type=float, default=1.0, help="seconds between empty blocks; 0 for none")
+    parser.add_argument("--with-parent", action="store_true", help="end when the process that started this one is gone")
     options = parser.parse_args()
     status = 0
     try:
@@ -65,6 +66,8 @@ async def _run(options: argparse.Namespace, journal: Journal) -> None:
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_on, signals, nursery.cancel_scope)
+            if options.with_parent:
+                nursery.start_soon(_end_with, os.getppid(), nursery.cancel_scope)
             nursery.start_soon(Server(rpc.answer).serve, listeners)
             if options.block_time > 0:
                 nursery.start_soon(_tick, rpc, options.block_time)
@@ -83,6 +86,13 @@ async def _tick(rpc: Rpc, period_s: float) -> None:
 async def _end_on(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
     async for _ in signals:
         scope.cancel()
+
+
+async def _end_with(parent: int, scope: trio.CancelScope) -> None:
+    """A parent that was killed can't end us; an orphan is somebody else's child."""
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells us
+        await trio.sleep(0.2)
+    scope.cancel()
 
 
 # -- Accounts ----------------------------------------------------------------------

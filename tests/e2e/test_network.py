@@ -1,39 +1,51 @@
-"""A network of real processes on anvil, with a worker killed in the middle and garbage thrown at a node.
+"""A network of real processes on anvil, by the commands that operators and requesters type.
 
-No code in `node/` knows which chain it is on: this is the demo's job on another one.
+The requester is killed after posting, a worker in the middle of the training, and bad bytes are thrown at every
+protocol of a node all the while; everybody is paid. No code in `node/` knows which chain it is on: this is the
+demo's job on another one.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import random
+import re
 import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
+from commands import Running, Shell, read_address
+from safetensors import safe_open
+from strangers import COUNT, PROTOCOLS, throw_garbage
 
-from node.adapters.evm import LocalSigner, deploy, open_endpoint
-from node.client.jobspec import DataSpec, JobSpec, ModelSpec, TermsSpec
-from node.client.progress import Happened, Progress
-from node.client.session import Session
-from node.config import load_config
-from node.localnet import ChainInfo, LocalNode, fund, make_node, open_node, wait_listening
-from node.program import open_session
-from node.secret import Secret
-from protocols.chain import Assigned, JobEnded, JobState, RoundCommitted, WorkerPaid
-from protocols.ids import JobId
+from protocols.ids import JobId, PubsubTopic
+from protocols.keccak import keccak256
+from protocols.waku import autoshard, content_topic, job_shard, pubsub_topic
 
 ANVIL = os.environ.get("SKYNET_ANVIL") or shutil.which("anvil") or ""
-# Anvil's first development account, known to everybody.
 CLOCK = ("--block-time", "1", "--mixed-mining")  # without blocks its time stands still, and the beacon with it
+# Anvil's first development account, known to everybody.
 ANVIL_KEY = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
+CLUSTER, SHARDS = 1717, 8
+JOB = """
+seed = 3
+[data]
+challenge_pages = 12
+[terms]
+workers = 3
+rounds = 6
+steps = 120
+max_applicants = 4
+join_window_s = 60
+round_timeout_s = 60
+proof_window_s = 240
+"""
 
 pytestmark = [
     pytest.mark.slow,
@@ -44,20 +56,16 @@ pytestmark = [
 
 
 @asynccontextmanager
-async def open_anvil(folder: Path) -> AsyncIterator[ChainInfo]:
-    folder.mkdir()
+async def open_anvil() -> AsyncIterator[str]:
+    """Run it; yield its URL."""
     port = _free_port()
     # A session of its own: npm's `anvil` is a wrapper, and both have to end.
     process = await trio.lowlevel.open_process(
         [ANVIL, "--port", str(port), "--quiet", *CLOCK], stdin=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        accounts = folder / "accounts.json"
-        accounts.write_text(json.dumps({"accounts": [{"private_key": ANVIL_KEY}]}))
         await _wait_open(port)
-        async with open_endpoint(f"http://127.0.0.1:{port}") as endpoint:
-            deployed = await deploy(endpoint, LocalSigner(Secret(bytes.fromhex(ANVIL_KEY))), development=True)
-        yield ChainInfo(f"http://127.0.0.1:{port}", deployed.chain_id, deployed.jobs, str(accounts))
+        yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         with trio.CancelScope(shield=True):
@@ -83,79 +91,131 @@ async def _wait_open(port: int) -> None:
                 return
 
 
-def _spec() -> JobSpec:
-    terms = TermsSpec(rounds=8, steps=240, join_window_s=20, round_timeout_s=60, proof_window_s=240)
-    return JobSpec(ModelSpec(), DataSpec(challenge_pages=12), terms, seed=3)
+class Net:
+    """Folders and nodes by hand, in one shell."""
+
+    def __init__(self, shell: Shell, stack: AsyncExitStack) -> None:
+        self.shell = shell
+        self._stack = stack
+
+    async def init(self, name: str, more: str = "") -> None:
+        await self.shell.run(f"skynet-node init --dir {name} --network local --chain chain {more}")
+        await self.shell.run(f"skynet wallet fund --config {name}/node.toml --chain chain --key key.txt")
+
+    async def start(self, name: str) -> Running:
+        (self.shell.folder / name / "addresses.json").unlink(missing_ok=True)
+        command = f"skynet-node --config {name}/node.toml"
+        running = await self._stack.enter_async_context(self.shell.running(command, f"{name}.log"))
+        await running.wait_said("listening")
+        return running
 
 
-async def throw_garbage(address: str) -> None:
-    """Two hundred random byte strings at a node's port, each on a connection of its own."""
-    _, _, host, _, port, *_ = address.split("/")
-    rng = random.Random(7)
-    for _ in range(200):
-        with trio.move_on_after(2):
-            stream = await trio.open_tcp_stream(host, int(port))
-            try:
-                await stream.send_all(rng.randbytes(rng.randrange(1, 400)))
-            except trio.BrokenResourceError:
-                pass
-            finally:
-                await trio.aclose_forcefully(stream)
-
-
-async def test_a_killed_worker_comes_back_and_everybody_is_paid(tmp_path: Path) -> None:
+async def test_a_job_by_hand_with_kills_and_strangers(tmp_path: Path, cache: Path) -> None:
+    shell = Shell(tmp_path, cache)
     async with AsyncExitStack() as stack:
-        info = await stack.enter_async_context(open_anvil(tmp_path / "chain"))
-        me = make_node(tmp_path / "requester", info, {"work.offered": False, "work.hosted": False})
-        first = make_node(tmp_path / "node0", info, {})
-        await fund(info, [me.wallet, first.wallet])
-        addresses = await wait_listening(first, await stack.enter_async_context(open_node(first)))
-        others = [make_node(tmp_path / f"node{i}", info, {"p2p.bootstrap": addresses}) for i in (1, 2, 3)]
-        await fund(info, [node.wallet for node in others])
-        processes = {node.wallet: await stack.enter_async_context(open_node(node)) for node in others}
-        for node in others:
-            await wait_listening(node, processes[node.wallet])
-        await throw_garbage(addresses[0])
+        url = await stack.enter_async_context(open_anvil())
+        (tmp_path / "key.txt").write_text(ANVIL_KEY)
+        (tmp_path / "job.toml").write_text(JOB)
+        deployed = await shell.run(f"skynet deploy --rpc {url} --key key.txt --dir chain --json")
+        assert deployed.json["chain_id"] == 31337
+        net = Net(shell, stack)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(net.init, "node0")
+            nursery.start_soon(net.init, "me")
+        nodes = {"node0": await net.start("node0")}
+        peer = read_address(tmp_path / "node0")
 
-        async def report(_: Progress) -> None:
-            pass
+        async def join(name: str) -> None:
+            await net.init(name, f"--bootstrap {peer}")
+            nodes[name] = await net.start(name)
 
-        session = await stack.enter_async_context(open_session(load_config(me.config), me.config, report))
-        gateway = await session.connect(addresses)
-        packed = await session.packer.pack(_spec(), tmp_path / "package")
-        job = await session.submit(_spec(), gateway, packed)
-        events = await _watch_and_kill(
-            stack, session, job, {node.wallet: (node, processes[node.wallet]) for node in others}
-        )
-        ended = next(e for e in events if isinstance(e, JobEnded))
-        paid = [e.worker for e in events if isinstance(e, WorkerPaid)]
-        assert ended.state is JobState.SETTLED
-        assert len(paid) == 3
-        model = await session.fetch_model(job, (gateway,))
-        assert model.evaluated.accuracy > 0.8
+        async with trio.open_nursery() as nursery:
+            for name in ("node1", "node2", "node3"):
+                nursery.start_soon(join, name)
+        job = await _submit_and_die(stack, shell, peer)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_be_hostile, peer, job)
+            await _watch_and_kill(stack, net, nodes, peer, job)
+        await _take_the_result(shell, peer, job)
+        await _look_around(shell, job)
 
 
-async def _watch_and_kill(
-    stack: AsyncExitStack, session: Session, job: JobId, workers: dict[str, tuple[LocalNode, trio.Process]]
-) -> list[object]:
+async def _submit_and_die(stack: AsyncExitStack, shell: Shell, peer: str) -> str:
+    """Killed between the posting and the keys: nothing but the waiting is lost."""
+    command = f"skynet job submit job.toml --peer {peer} --config me/node.toml"
+    submitting = await stack.enter_async_context(shell.running(command, "submit.log"))
+    said = await submitting.wait_said("posted, budget in escrow")
+    await submitting.kill()
+    found = re.search(r"job (0x[0-9a-f]{64}) posted", said)
+    assert found is not None
+    return found[1]
+
+
+async def _be_hostile(address: str, job: str) -> None:
+    name = JobId(bytes.fromhex(job[2:]))
+    lobby = autoshard(content_topic("hello"), SHARDS)
+    assert isinstance(lobby, int)
+    shards = (lobby, job_shard(keccak256(name), SHARDS))
+    topics = [PubsubTopic(pubsub_topic(CLUSTER, shard)) for shard in shards]
+    thrown = await throw_garbage(address, topics, name, time.time())
+    assert thrown == dict.fromkeys(PROTOCOLS, COUNT)
+
+
+async def _watch_and_kill(stack: AsyncExitStack, net: Net, nodes: dict[str, Running], peer: str, job: str) -> None:
     """Kill one seated worker after the second round, start it again two rounds later."""
-    events: list[object] = []
-    victim: tuple[LocalNode, trio.Process] | None = None
+    command = f"skynet job watch {job} --peer {peer} --config me/node.toml --json"
+    watching = await stack.enter_async_context(net.shell.running(command, "watch.log"))
+    said = await watching.wait_said("seats drawn: ")
+    seats = re.findall(r"0x\w{40}", said.partition("seats drawn: ")[2].splitlines()[0])
+    assert len(seats) == 3
+    victim = next(n for n in nodes if n != "node0" and any(seat in nodes[n].log.read_text() for seat in seats))
+    await watching.wait_said("round 2 certified")
+    await nodes[victim].kill()
+    await watching.wait_said("round 4 certified")
+    nodes[victim] = await net.start(victim)
+    with trio.fail_after(300):
+        assert await watching.process.wait() == 0, watching.log.read_text()
+    said = watching.log.read_text()
+    assert "Traceback" not in said
+    assert said.count("verified on chain") == 3
+    assert said.count(" earned 0.0") == 3  # the victim less: it missed rounds
+    assert '"state": "settled", "training": "unproved"' in said
+
+
+async def _take_the_result(shell: Shell, peer: str, job: str) -> None:
+    command = f"skynet job result {job} --peer {peer} --config me/node.toml --out model.safetensors"
+    done = await shell.run(f"{command} --json")
+    assert done.json["accuracy"] > 0.8
+    with safe_open(shell.folder / "model.safetensors", "numpy") as model:
+        assert model.metadata()["training"] == "unproved"
+        assert sum(model.get_tensor(name).size for name in model.keys()) == 1060  # noqa: SIM118
+    again = await shell.run(command, status=2)
+    assert "model.safetensors: is there already; choose another name for --out" in again.errors
+
+
+async def _look_around(shell: Shell, job: str) -> None:
+    """Beside a node that runs: its folder is its own, the chain is everybody's."""
+    listed, shown, wallet, locked, unknown = [""] * 5
+
+    async def locked_folder() -> None:
+        nonlocal locked
+        locked = (await shell.run("skynet-node --config node0/node.toml", status=5)).errors
+
+    async def no_such_job() -> None:
+        nonlocal unknown
+        unknown = (await shell.run(f"skynet job result 0x{'ab' * 32} --config me/node.toml --out x", status=12)).errors
+
+    async def look() -> None:
+        nonlocal listed, shown, wallet
+        listed = (await shell.run("skynet job list --config node0/node.toml")).output
+        shown = (await shell.run(f"skynet job show {job} --config node0/node.toml")).output
+        wallet = (await shell.run("skynet wallet show --config node0/node.toml")).output
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(session.deliver_keys, job)
-        async for progress in session.watch(job):
-            if not isinstance(progress, Happened):
-                continue
-            events.append(progress.event)
-            match progress.event:
-                case Assigned(_, seated):
-                    victim = next(workers[w] for w in seated if w in workers)
-                case RoundCommitted(_, 1):
-                    assert victim is not None
-                    victim[1].kill()
-                case RoundCommitted(_, 3):
-                    assert victim is not None
-                    await stack.enter_async_context(open_node(victim[0]))
-                case _:
-                    pass
-    return events
+        for check in (locked_folder, no_such_job, look):
+            nursery.start_soon(check)
+    assert re.search(rf"{job}  settled\s+0.24 ETH  by 0x", listed)
+    assert "job settled" in shown
+    assert re.search(r"credit\s+0 ETH", wallet)
+    assert re.search(r"node0: in use by process \d+; stop it, or choose another data_dir", locked)
+    assert f"job 0x{'ab' * 32}: chain 31337 has no such job; check the id" in unknown

@@ -62,7 +62,7 @@ class Addresses:
 async def connect(url: str, *, jobs: Address, signer: Signer, chain_id: int | None = None) -> AsyncIterator[EvmChain]:
     """Open the contracts behind `jobs`. Raises ChainError: no answer, another chain, no such contract there."""
     if not url.startswith(("http://", "https://")):
-        raise ChainError("chain.rpc_url", "not an http(s) URL", "give the address of a JSON-RPC endpoint")
+        raise ChainError("chain.rpc_urls", "not an http(s) URL", "give the address of a JSON-RPC endpoint")
     try:
         address_bytes(jobs)
     except ValueError:
@@ -70,7 +70,7 @@ async def connect(url: str, *, jobs: Address, signer: Signer, chain_id: int | No
     async with open_endpoint(url) as endpoint:
         served = await read_chain_id(endpoint)
         if chain_id is not None and served != chain_id:
-            remedy = "correct chain.rpc_url or chain.chain_id"
+            remedy = "correct chain.rpc_urls or chain.chain_id"
             raise ChainError(endpoint.name, f"serves chain {served}, not {chain_id}", remedy)
         addresses = await _find_contracts(endpoint, jobs, served)
         yield EvmChain(endpoint, addresses, signer, served)
@@ -82,7 +82,7 @@ async def read_chain_id(endpoint: Endpoint) -> int:
         return read_quantity(await endpoint.request("eth_chainId"))
     except (Unavailable, Failure) as error:
         problem = str(error).removeprefix(f"{endpoint.name}: ")
-        remedy = "start the chain, or correct chain.rpc_url"
+        remedy = "start the chain, or correct chain.rpc_urls"
         raise ChainError(endpoint.name, f"no JSON-RPC answer: {problem}", remedy) from None
 
 

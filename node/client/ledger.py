@@ -1,0 +1,175 @@
+"""What a wallet sees of the contracts, and does there: no peers, no data folder, so a node may run beside it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import trio
+
+from actors.ports import Head, Mined, Reverted, Unreachable
+from node.adapters.evm import EvmChain, LocalSigner, connect
+from node.adapters.evm.signing import Signer
+from node.client.progress import Happened
+from node.config import Config, jobs_address, keys_folder
+from node.errors import CallReverted, ChainError, JobFailed
+from node.identity import load_identity, load_keys
+from node.key_file import find_passphrase
+from protocols.chain import (
+    Assigned,
+    Call,
+    JobEnded,
+    JobPosted,
+    JobState,
+    KeysDelivered,
+    ProvingStarted,
+    Terms,
+    TrainingStarted,
+    Withdraw,
+    WorkerEvent,
+)
+from protocols.ids import Address, Digest, JobId, Wei
+
+POLL_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class ListedJob:
+    job: JobId
+    requester: Address
+    state: JobState
+    budget_wei: int
+
+
+class Ledger:
+    """The contracts, for one wallet. Errors are `UserError`s."""
+
+    def __init__(self, chain: EvmChain, first_block: int) -> None:
+        self.chain = chain
+        self._first_block = first_block
+
+    # -- Reading
+
+    async def past_events(self, job: JobId | None = None) -> tuple[Happened, ...]:
+        """Return what the chain has so far, of one job or of all. Raises ChainError."""
+        head = await self.chain.head()
+        last = head.number if isinstance(head, Head) else self._first_block
+        events = await self.chain.traced_events(self._first_block, last)
+        if isinstance(events, Unreachable):
+            raise ChainError("chain", events.reason, "check chain.rpc_urls and try again")
+        kept = ((e, gas) for e, gas in events if not isinstance(e, WorkerEvent))
+        return tuple(Happened(e, gas) for e, gas in kept if job is None or e.job == job)
+
+    async def job_events(self, job: JobId) -> tuple[Happened, ...]:
+        """Return what the chain has of a job. Raises JobFailed if it has no such job."""
+        events = await self.past_events(job)
+        if not events:
+            problem = f"chain {self.chain.chain_id} has no such job"
+            raise JobFailed(f"job 0x{job.hex()}", problem, "check the id (`skynet job list`) and chain.rpc_urls")
+        return events
+
+    async def jobs(self) -> tuple[ListedJob, ...]:
+        """Return every job of the chain, oldest first."""
+        found: dict[JobId, ListedJob] = {}
+        for happened in await self.past_events():
+            match happened.event:
+                case JobPosted(job, requester, terms):
+                    found[job] = ListedJob(job, requester, JobState.OPEN, terms.budget_wei)
+                case Assigned(job):
+                    found[job] = replace(found[job], state=JobState.ASSIGNED)
+                case TrainingStarted(job):
+                    found[job] = replace(found[job], state=JobState.TRAINING)
+                case ProvingStarted(job):
+                    found[job] = replace(found[job], state=JobState.PROVING)
+                case JobEnded(job, state):
+                    found[job] = replace(found[job], state=state)
+                case _:
+                    pass
+        return tuple(found.values())
+
+    async def posted_terms(self, job: JobId) -> Terms:
+        """Return what the job's requester fixed. Raises JobFailed if the chain has no such job."""
+        return (await self._posted(job)).terms
+
+    async def awaits_our_keys(self, job: JobId) -> bool:
+        """Whether this wallet posted the job and its workers have no keys yet. Raises JobFailed for no such job."""
+        events = await self.job_events(job)
+        is_ours = any(isinstance(h.event, JobPosted) and h.event.requester == self.chain.wallet for h in events)
+        return is_ours and not any(isinstance(h.event, KeysDelivered | JobEnded) for h in events)
+
+    async def _posted(self, job: JobId) -> JobPosted:
+        return next(h.event for h in await self.job_events(job) if isinstance(h.event, JobPosted))
+
+    async def follow_chain(self, job: JobId) -> AsyncGenerator[Happened, None]:
+        """Yield the job's events from its posting on, for ever."""
+        cursor = self._first_block
+        while True:
+            head = await self.chain.head()
+            if isinstance(head, Head) and head.number >= cursor:
+                events = await self.chain.traced_events(cursor, head.number)
+                if not isinstance(events, Unreachable):
+                    cursor = head.number + 1
+                    for event, gas_used in events:
+                        if not isinstance(event, WorkerEvent) and event.job == job:
+                            yield Happened(event, gas_used)
+            await trio.sleep(POLL_S)
+
+    # -- Sending
+
+    async def send(self, call: Call) -> Mined:
+        """Send a call of the requester's. Raises CallReverted or ChainError."""
+        match await self.chain.send(call):
+            case Mined() as mined:
+                return mined
+            case Reverted(reason):
+                name = type(call).__name__
+                raise CallReverted(
+                    name, f"the contract refuses it: {reason}", "check the job's state with `skynet job show`"
+                )
+            case Unreachable(reason):
+                raise ChainError("chain", reason, "check chain.rpc_urls and try again")
+
+    async def withdraw(self) -> Wei:
+        """Pull what the contract owes this wallet; return how much."""
+        credit_wei = await self.chain.credit(self.chain.wallet)
+        if isinstance(credit_wei, Unreachable):
+            raise ChainError("chain", credit_wei.reason, "check chain.rpc_urls and try again")
+        if credit_wei:
+            await self.send(Withdraw())
+        return credit_wei
+
+    async def require_balance(self, wanted_wei: Wei, purpose: str) -> None:
+        """Raise CallReverted if the wallet has less: before the work, not after it."""
+        balance_wei = await self.chain.balance(self.chain.wallet)
+        if isinstance(balance_wei, Unreachable):
+            raise ChainError("chain", balance_wei.reason, "check chain.rpc_urls and try again")
+        if balance_wei < wanted_wei:
+            problem = f"holds {balance_wei} wei, but {purpose} takes {wanted_wei} wei and gas"
+            raise CallReverted(f"wallet {self.chain.wallet}", problem, "send it more, or offer less")
+
+
+# -- Opening -------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def open_ledger(config: Config, path: Path, *, signs: bool = False) -> AsyncIterator[Ledger]:
+    """Open the contracts only, without the data folder: a node may be using it. To send calls, `signs`."""
+    folder = keys_folder(config)
+    signer: Signer = _Onlooker(load_identity(folder).wallet)
+    if signs:
+        signer = LocalSigner(load_keys(folder, find_passphrase(config.keys.passphrase_file)).wallet)
+    url, jobs = config.chain.rpc_urls[0].reveal(), jobs_address(config, path)
+    async with connect(url, jobs=jobs, signer=signer, chain_id=config.chain.chain_id) as chain:
+        yield Ledger(chain, config.chain.first_block)
+
+
+class _Onlooker:
+    """A wallet that is only looked at: its key stays locked."""
+
+    def __init__(self, wallet: Address) -> None:
+        self.wallet = wallet
+
+    def sign_digest(self, digest: Digest) -> bytes:
+        raise AssertionError("looking signs nothing")
