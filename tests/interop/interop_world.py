@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -86,11 +87,13 @@ class JsPeer:
 
 
 @asynccontextmanager
-async def js_peer(role: str, **options: Any) -> AsyncIterator[JsPeer]:
+async def js_peer(role: str, *, trusted: Path | None = None, **options: Any) -> AsyncIterator[JsPeer]:
+    """`trusted` is a certificate that it believes."""
     given = {"cluster": CLUSTER, "shards": list(range(SHARDS)), "topic": TOPIC, **options}
     command = [find_node(), str(HERE / "peer.mjs"), role, json.dumps(given)]
     async with trio.open_nursery() as nursery:
-        process = await trio.lowlevel.open_process(command, stdin=-1, stdout=-1, cwd=HERE)
+        environment = {**os.environ, **({"NODE_EXTRA_CA_CERTS": str(trusted)} if trusted else {})}
+        process = await trio.lowlevel.open_process(command, stdin=-1, stdout=-1, cwd=HERE, env=environment)
         try:
             peer = JsPeer(process, nursery)
             await peer.event("ready")

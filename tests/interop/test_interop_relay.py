@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from pathlib import Path
 
 import trio
 from interop_world import ANSWER_S, CHAT, CLUSTER, SHARDS, TOPIC, JsPeer, Ours, js_peer, our_node
@@ -39,8 +40,10 @@ async def meshed(ours: Ours, js: JsPeer) -> None:
             await trio.sleep(0.05)
 
 
-async def test_js_dials_us_over_websocket_and_mplex() -> None:
-    async with our_node() as ours, js_peer("relay", muxer="mplex") as js:
+async def test_js_dials_us_over_mplex_in_a_websocket_under_tls(certificate: Path) -> None:
+    secure = ("/ip4/127.0.0.1/tcp/0/tls/ws",)
+    node = our_node(listen=secure, tls_certificate=certificate)
+    async with node as ours, js_peer("relay", muxer="mplex", trusted=certificate) as js:
         assert await js.do("dial", address=ours.websocket) == ours.network.peer
         await meshed(ours, js)
         assert await js.do("muxers") == ["/mplex/6.7.0"]

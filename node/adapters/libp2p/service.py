@@ -21,6 +21,7 @@ from node.adapters.libp2p.relay import RelayShell
 from node.adapters.libp2p.streams import (
     Stream,
     StreamFault,
+    finish,
     is_connected,
     log,
     open_stream,
@@ -71,6 +72,7 @@ IDLE_S = 300.0  # js opens a stream for each protocol when it connects, and asks
 QUESTION_S = 10.0
 ANSWER_S = 30.0
 PUSH_S = 10.0  # for one message to one subscriber
+PUSH_STREAMS = 32  # to one subscriber, most of them waiting for its half to end; js allows 100
 SLOWEST_BYTES_S = 50_000  # below, an answer is broken off: a slow reader holds it in our memory
 
 # Requests a second and at once, of one peer. nwaku allows about as much.
@@ -226,21 +228,32 @@ class Service:
 
     async def _push_all(self, peer: PeerId, queue: SheddingQueue[Pushed]) -> None:
         """Push what waits, in order; end when it is empty, and the next message starts anew."""
+        streams = trio.Semaphore(PUSH_STREAMS)
         while queue and self._outgoing.get(peer) is queue:
             (pushed,) = await queue.take(1)
-            arrived = await self._push(peer, pushed)
+            arrived = await self._push(peer, pushed, streams)
             if not is_connected(self._host, peer):
                 break  # it asks the store when it is back
             self._subscribers.note_push(peer, arrived=arrived)
         if self._outgoing.get(peer) is queue:
             self._counts.filter_shed += self._outgoing.pop(peer).shed
 
-    async def _push(self, peer: PeerId, pushed: Pushed) -> bool:
+    async def _push(self, peer: PeerId, pushed: Pushed, streams: trio.Semaphore) -> bool:
+        async def farewell(stream: Stream) -> None:
+            """Beside the next push: js never ends its half, and waiting for that would cost 2 s a message."""
+            self._nursery.start_soon(_finish, stream, streams)
+
         try:
             with trio.fail_after(PUSH_S):
-                async with open_stream(self._host, peer, FILTER_PUSH) as stream:
+                await streams.acquire()
+        except trio.TooSlowError:
+            return False
+        try:
+            with trio.fail_after(PUSH_S):
+                async with open_stream(self._host, peer, FILTER_PUSH, farewell) as stream:
                     await write_varint_frame(stream, encode_pushed(pushed))
         except (StreamFault, trio.TooSlowError) as fault:
+            streams.release()
             log.info("a message for %s is lost: %s", peer, fault)
             return False
         self._counts.filtered += 1
@@ -269,6 +282,13 @@ class Service:
         allowed = allowances.take(peer, trio.current_time())
         self._counts.refused += not allowed
         return allowed
+
+
+async def _finish(stream: Stream, streams: trio.Semaphore) -> None:
+    try:
+        await finish(stream)
+    finally:
+        streams.release()
 
 
 @dataclass(frozen=True, slots=True)

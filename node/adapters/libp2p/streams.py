@@ -88,8 +88,10 @@ class GuardedStreams:
 
 
 @asynccontextmanager
-async def open_stream(host: Any, peer: PeerId, protocol: str) -> AsyncIterator[Stream]:
-    """Open a stream to a connected peer; it is over when the block is.
+async def open_stream(
+    host: Any, peer: PeerId, protocol: str, farewell: Callable[[Stream], Awaitable[None]] | None = None
+) -> AsyncIterator[Stream]:
+    """Open a stream to a connected peer; it is over when the block is. `farewell` may do `finish` at its leisure.
 
     Mends: 256 streams that nobody closed make the stock `new_stream` wait for ever; an unconnected peer
     makes it dial, over one address only. Raises StreamFault, whatever libp2p raised.
@@ -110,7 +112,7 @@ async def open_stream(host: Any, peer: PeerId, protocol: str) -> AsyncIterator[S
     except BaseException:
         await reset(stream)
         raise
-    await finish(stream)
+    await (farewell or finish)(stream)
 
 
 def is_connected(host: Any, peer: PeerId) -> bool:
