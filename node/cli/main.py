@@ -4,6 +4,7 @@
     skynet devchain --dir DIR          a development chain with the contracts on it
     skynet deploy --rpc URL --key FILE the contracts on a chain of yours
     skynet job submit|watch|result|list|show|cancel
+    skynet model pack FILE.py:NAME|--spec FILE.toml --out DIR
     skynet wallet show|fund|withdraw
 
 `--config` (or SKYNET_CONFIG) is the requester's own node.toml: `skynet-node init --dir me --network local`.
@@ -48,6 +49,10 @@ def _command(options: argparse.Namespace) -> Command:
             from node.cli.wallet import fund_wallet, show, withdraw
 
             return {"show": show, "withdraw": withdraw}.get(str(what), fund_wallet)
+        case "model", _:
+            from node.cli.model import pack
+
+            return pack
         case _, ("show" | "list" | "cancel") as what:
             from node.cli.ledger import COMMANDS as READING
 
@@ -75,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     deploy.add_argument("--key", type=Path, required=True, help="file of the paying wallet's key, in hex, mode 0600")
     deploy.add_argument("--dir", type=Path, help="write chain.json there, for `skynet-node init --chain`")
     _add_job(commands.add_parser("job", help="submit, watch and fetch jobs"))
+    _add_model(commands.add_parser("model", help="make a model's package"))
     wallet = commands.add_parser("wallet", help="the wallet of a configuration").add_subparsers(
         dest="what", required=True
     )
@@ -121,6 +127,30 @@ def _add_job(job: argparse.ArgumentParser) -> None:
             command.add_argument("--force", action="store_true", help="overwrite it")
         _add_common(command)
     _add_common(commands.add_parser("list", help="jobs on the chain"))
+
+
+def _add_model(model: argparse.ArgumentParser) -> None:
+    pack = model.add_subparsers(dest="what", required=True).add_parser(
+        "pack", help="artifacts, circuit and initial state of a model; its code runs here and never travels"
+    )
+    source = pack.add_mutually_exclusive_group(required=True)
+    source.add_argument("model", nargs="?", metavar="FILE.py:NAME", help="a Flax module, or what makes one")
+    source.add_argument("--spec", type=Path, help="a TOML file that describes a perceptron, CNN or transformer")
+    pack.add_argument("--out", type=Path, required=True, metavar="DIR")
+    shapes = (("x-shape", "of one row, such as 28,28,1"), ("y-shape", "of one row, such as 10"))
+    recipe = (
+        ("batch", "rows of a page"),
+        ("seed", "of the initial weights"),
+        ("optimizer", "inner optimizer: adam, adamw, lion, rmsprop, sgd"),
+        ("learning-rate", "its learning rate"),
+        ("scale-bits", "fractional bits of the weights' grid"),
+        ("codec", "update codec: int8, int8z, top2"),
+        ("rule", "aggregation rule, such as clip+history+mean"),
+        ("outer", "outer optimizer: none, nesterov"),
+    )
+    for name, text in (("name", "default: the model's"), ("license", "default: Apache-2.0"), *shapes, *recipe):
+        pack.add_argument(f"--{name}", help=text)
+    _add_json(pack)
 
 
 def _add_peers(command: argparse.ArgumentParser, *, required: bool) -> None:

@@ -45,8 +45,10 @@ def _amount(value: str) -> str | None:
 class ModelSpec:
     builtin: Annotated[str, _one_of(MODELS)] = "digits-mlp"
     """A model that ships with SkyNet."""
+    package: Path | None = None
+    """Folder that `skynet model pack` made, instead of a built-in model."""
     learning_rate: Annotated[float, between(1e-9, 1e3)] = 0.005
-    """Of the inner optimizer, Adam."""
+    """Of the built-in model's inner optimizer, Adam; a package has its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,11 @@ from node.packing.manifest import (
     blob_path,
     finalise_dataset,
     finalise_package,
+    name_content,
     read_data_draft,
     read_model_draft,
+    write_blob,
+    write_draft,
 )
 from node.prover.settings import CircuitOptions
 from protocols.abi import ZERO_ADDRESS
@@ -93,10 +96,10 @@ class Packer:
             srs.append(_unless_refused(await self._prover.make_srs(CircuitOptions().logrows), "SRS"))
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_run_packing, _data_arguments(spec, scratch))
-            nursery.start_soon(_run_packing, _model_arguments(spec, scratch))
+            nursery.start_soon(self._pack_inputs, spec, scratch)
             nursery.start_soon(make_srs)
         model, data = read_model_draft(scratch), read_data_draft(scratch)
+        _compare_shapes(model, data)
         for content in (*model.blobs, *data.train, *data.challenge):
             blob = await trio.Path(blob_path(scratch, content)).read_bytes()
             await self._store.put_blob(blob, public=content in model.blobs, durable=False)
@@ -114,6 +117,16 @@ class Packer:
         package = finalise_package(model, built.circuit)
         package_id = await self._store.put_blob(encode_package(package), public=True)
         return Packed(package_id, package, built.keys, model, data, commitments)
+
+    async def _pack_inputs(self, spec: JobSpec, scratch: Path) -> None:
+        """Model and data into one folder; a package that is already there is copied and checked."""
+        if spec.model.package is None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run_packing, _data_arguments(spec, scratch, batch=None))
+                nursery.start_soon(run_packing, _model_arguments(spec, scratch))
+            return
+        model = await trio.to_thread.run_sync(copy_package, spec.model.package, scratch)
+        await run_packing(_data_arguments(spec, scratch, batch=model.batch))
 
     async def seal(self, packed: Packed, job: JobId) -> Sealed:
         """Seal every page to the job, whose key the vault holds, and name them in the dataset."""
@@ -166,13 +179,38 @@ def _model_arguments(spec: JobSpec, scratch: Path) -> list[str]:
     return [*arguments, "--learning-rate", str(spec.model.learning_rate)]
 
 
-def _data_arguments(spec: JobSpec, scratch: Path) -> list[str]:
+def _data_arguments(spec: JobSpec, scratch: Path, *, batch: int | None) -> list[str]:
     arguments = ["data", "--data", DATASETS[spec.data.builtin], "--seed", str(spec.seed), "--out", str(scratch)]
     arguments += ["--challenge-pages", str(spec.data.challenge_pages)]
+    arguments += [] if batch is None else ["--batch", str(batch)]
     return [*arguments, "--permute-labels"] if spec.data.permute_labels else arguments
 
 
-async def _run_packing(arguments: list[str]) -> None:
+def copy_package(folder: Path, scratch: Path) -> ModelDraft:
+    """Copy draft and blobs. ContentError where the folder is no package, or a blob is not what its name says."""
+    remedy = "make it with `skynet model pack`"
+    try:
+        draft = read_model_draft(folder)
+        blobs = [(content, blob_path(folder, content).read_bytes()) for content in draft.blobs]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ContentError(f"package {folder}", f"can't be read: {error}", remedy) from error
+    for content, blob in blobs:
+        if name_content(blob) != content:
+            raise ContentError(f"package {folder}", f"{content.hex()} does not hash to its name", remedy)
+        write_blob(scratch, blob)
+    write_draft(scratch, draft)
+    return draft
+
+
+def _compare_shapes(model: ModelDraft, data: DataDraft) -> None:
+    wanted, found = ((d.batch, d.x_shape, d.y_shape) for d in (model, data))
+    if wanted != found:
+        shapes = "the model takes pages of {} rows, x {}, y {}".format(*wanted)
+        raise ContentError(f"model {model.name}", f"{shapes}; the data has {found}", "pack one to fit the other")
+
+
+async def run_packing(arguments: list[str]) -> None:
+    """Run the packing program. ContentError with its last line if it fails."""
     command = [sys.executable, "-m", "node.packing", *arguments]
     done = await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True)
     if done.returncode != ExitCode.OK:

@@ -10,10 +10,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from node.errors import ExitCode, UserError
+from node.errors import ContentError, ExitCode, UserError
+from node.packing.recipe import Recipe
 from protocols.package import MAX_BATCH, MAX_SCALE_BITS, OPTIMIZERS
+
+if TYPE_CHECKING:
+    from node.packing.flat import Source
 
 DIGITS = "digits"
 
@@ -32,56 +38,78 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m node.packing", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    model = commands.add_parser("model", help="artifacts, circuit and initial state of a Flax model")
+    model = commands.add_parser("model", help="artifacts, circuit and initial state of a model")
     model.set_defaults(pack=_pack_model)
-    model.add_argument("--model", default=DIGITS, help="`digits`, or FILE.py:NAME of a Flax module (NNX or Linen)")
-    model.add_argument("--name", help="default: the model's")
-    model.add_argument("--license", default="Apache-2.0")
-    model.add_argument("--x-shape", type=_shape, help="of one row, such as 28,28,1")
-    model.add_argument("--y-shape", type=_shape, help="of one row, such as 10")
-    model.add_argument("--optimizer", choices=OPTIMIZERS, default="adam")
-    model.add_argument("--learning-rate", type=_positive, default=0.005)
-    model.add_argument("--scale-bits", type=_within(0, MAX_SCALE_BITS), default=13)
-    for name, default in (("codec", "int8"), ("rule", "mean"), ("outer", "none")):
-        model.add_argument(f"--{name}", default=default)
+    add_model_options(model)
     data = commands.add_parser("data", help="pages of a dataset")
     data.set_defaults(pack=_pack_data)
     data.add_argument("--data", choices=[DIGITS], default=DIGITS)
     data.add_argument("--challenge-pages", type=_within(1, 100_000), default=90, help="held out")
     data.add_argument("--permute-labels", action="store_true", help="nothing can be learnt then: for tests")
-    for command in (model, data):
-        command.add_argument("--out", type=Path, required=True)
-        command.add_argument("--batch", type=_within(1, MAX_BATCH), default=4, help="rows of a page")
-        command.add_argument("--seed", type=_within(0, 2**32 - 1), default=1)
-    options = parser.parse_args(arguments)
-    if options.pack is _pack_model and options.model != DIGITS and None in (options.x_shape, options.y_shape):
-        parser.error("a model of your own needs --x-shape and --y-shape")
-    return options
+    data.add_argument("--batch", type=_within(1, MAX_BATCH), default=4, help="rows of a page")
+    data.add_argument("--seed", type=_within(0, 2**32 - 1), default=1)
+    data.add_argument("--out", type=Path, required=True)
+    return parser.parse_args(arguments)
+
+
+def add_model_options(model: argparse.ArgumentParser) -> None:
+    """What `skynet model pack` takes too: it hands them on to this program."""
+    model.add_argument("--model", help="`digits` (the default), or FILE.py:NAME; see the README")
+    model.add_argument("--spec", type=Path, help="a TOML file that describes a model of the catalogue")
+    model.add_argument("--name", help="default: the model's")
+    model.add_argument("--license")
+    model.add_argument("--x-shape", type=_shape, help="of one row, such as 28,28,1; default: the file's X_SHAPE")
+    model.add_argument("--y-shape", type=_shape, help="of one row, such as 10; default: the file's Y_SHAPE")
+    model.add_argument("--batch", type=_within(1, MAX_BATCH), help="rows of a page")
+    model.add_argument("--seed", type=_within(0, 2**32 - 1))
+    model.add_argument("--optimizer", choices=OPTIMIZERS)
+    model.add_argument("--learning-rate", type=_positive)
+    model.add_argument("--scale-bits", type=_within(0, MAX_SCALE_BITS))
+    for name in ("codec", "rule", "outer"):
+        model.add_argument(f"--{name}")
+    model.add_argument("--out", type=Path, required=True, help="folder of the package")
 
 
 def _pack_model(options: argparse.Namespace) -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # exported for all, traced on the one that is always there
-    from node.packing.flat import find_model, flatten_model
-    from node.packing.model import Recipe, Subject, pack_model
+    from node.packing.flat import flatten_model
+    from node.packing.model import Subject, pack_model
 
-    if options.model == DIGITS:
-        from node.packing.digits_model import X_SHAPE, Y_SHAPE, DigitsModel
-
-        source, x_shape, y_shape = DigitsModel, X_SHAPE, Y_SHAPE
-    else:
-        source, x_shape, y_shape = find_model(options.model), options.x_shape, options.y_shape
-    name = options.name or options.model.rpartition(":")[2]
-    subject = Subject(name, options.license, flatten_model(source, x_shape, options.seed), x_shape, y_shape)
-    recipe = Recipe(
-        batch=options.batch,
-        optimizer=options.optimizer,
-        learning_rate=options.learning_rate,
-        scale_bits=options.scale_bits,
-        codec=options.codec,
-        rule=options.rule,
-        outer=options.outer,
-    )
+    source, name, described = _find_subject(options)
+    x_shape, y_shape = options.x_shape or source.x_shape, options.y_shape or source.y_shape
+    if x_shape is None or y_shape is None:
+        raise ContentError(f"model {name}", "its shapes are not known", "give --x-shape and --y-shape")
+    seed = described.seed if options.seed is None else options.seed
+    given = {each.name: getattr(options, each.name) for each in fields(Recipe)}
+    recipe = replace(described.recipe, **{key: value for key, value in given.items() if value is not None})
+    model = flatten_model(source, tuple(x_shape), seed)
+    subject = Subject(options.name or name, options.license or described.license, model, tuple(x_shape), tuple(y_shape))
     pack_model(subject, recipe, options.out)
+
+
+def _find_subject(options: argparse.Namespace) -> tuple[Source, str, Defaults]:
+    """Return the model, its name, and what holds unless an option says otherwise."""
+    from node.packing.flat import Source, find_source
+
+    if options.spec is not None and options.model is not None:
+        raise ContentError("--spec and --model", "they are two models", "give one")
+    if options.spec is not None:
+        from node.packing.catalogue import build_source, load_spec
+
+        spec = load_spec(options.spec)
+        return build_source(spec), spec.name, Defaults(spec.license, spec.seed, spec.recipe)
+    if options.model not in (None, DIGITS):
+        return find_source(options.model), options.model.rpartition(":")[2], Defaults()
+    from node.packing.digits_model import X_SHAPE, Y_SHAPE, DigitsModel
+
+    return Source(DigitsModel, None, X_SHAPE, Y_SHAPE), DIGITS, Defaults()
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    license: str = "Apache-2.0"
+    seed: int = 1
+    recipe: Recipe = field(default_factory=Recipe)
 
 
 def _pack_data(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ Free of jax: the requester's client imports it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,6 +46,10 @@ class ModelDraft:
     codec: str
     rule: str
     outer: str
+
+    @property
+    def parameters(self) -> int:
+        return sum(math.prod(tensor.shape) for tensor in self.layout)
 
     @property
     def blobs(self) -> tuple[ContentId, ...]:

@@ -10,29 +10,17 @@ import jax.export
 import numpy as np
 from numpy.typing import NDArray
 
-from node.compute.artifact import load_artifact
+from node.compute.artifact import Function, load_artifact
 from node.errors import ContentError
-from node.packing.circuit import export_circuit
+from node.packing.circuit import TOLERANCE, export_circuit
 from node.packing.flat import FlatModel, Shape
 from node.packing.manifest import ModelDraft, blob_path, write_blob, write_draft
+from node.packing.recipe import Recipe
 from protocols.aggregation import INT32, begin_state, join_state, validate_recipe
 from protocols.ids import ContentId
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """A worker's accelerator is not known here; an artifact for all four is 0.6 KB larger than for one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How the model is trained; names and bounds as in `protocols.package`."""
-
-    batch: int
-    optimizer: str
-    learning_rate: float
-    scale_bits: int = 13
-    codec: str = "int8"
-    rule: str = "mean"
-    outer: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +69,18 @@ def _export(
     exported = jax.export.export(function, platforms=PLATFORMS)(*arguments)
     content = write_blob(folder, bytes(exported.serialize()))
     # By the workers' own check: better refused here than by all of them.
-    load_artifact(str(blob_path(folder, content)), inputs=inputs, outputs=outputs)
+    loaded = load_artifact(str(blob_path(folder, content)), inputs=inputs, outputs=outputs)
+    _compare(function, loaded, inputs)
     return content
+
+
+def _compare(function: jax.stages.Wrapped, loaded: Function, inputs: tuple[Shape, ...]) -> None:
+    """Run both on drawn inputs. ContentError if what was written is not what was meant."""
+    rng = np.random.default_rng(1)
+    drawn = [rng.normal(0, 0.5, shape).astype(np.float32) for shape in inputs]
+    for meant, written in zip(jax.tree.leaves(function(*drawn)), jax.tree.leaves(loaded(*drawn)), strict=True):
+        if not np.allclose(meant, written, rtol=TOLERANCE, atol=TOLERANCE):
+            raise ContentError("the model's artifact", "it computes something else than the model", "report this model")
 
 
 def _encode_initial(initial: NDArray[np.float32], recipe: Recipe) -> bytes:

@@ -193,7 +193,7 @@ def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    "options", [["--model", "mine.py:Net"], ["--learning-rate", "-1"], ["--batch", "0"], ["--x-shape", "8,no"]]
+    "options", [["--optimizer", "newton"], ["--learning-rate", "-1"], ["--batch", "0"], ["--x-shape", "8,no"]]
 )
 def test_a_wrong_command_line_is_usage(options: list[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as raised:
