@@ -1,20 +1,17 @@
-"""`skynet devchain` and `skynet deploy`."""
+"""`skynet devchain`, and the wallet that pays on a chain of one's own."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import signal
-from dataclasses import asdict
 from pathlib import Path
 
 import trio
 from rich.console import Console
 
-from node.adapters.evm import LocalSigner, deploy, open_endpoint
-from node.cli.output import print_json
+from node.adapters.evm import LocalSigner
 from node.errors import ExitCode, KeyFileError
-from node.localnet import CHAIN_FILE, ChainInfo, open_devchain
+from node.localnet import open_devchain
 from node.secret import Secret
 
 
@@ -32,23 +29,6 @@ async def devchain(options: argparse.Namespace) -> int:
             async for _ in signals:
                 break
     return ExitCode.INTERRUPTED
-
-
-async def deploy_contracts(options: argparse.Namespace) -> int:
-    """Deploy the contracts, marked as development ones."""
-    signer = read_signer(options.key)
-    async with open_endpoint(options.rpc) as endpoint:
-        deployed = await deploy(endpoint, signer, development=True)
-    if options.dir:
-        info = ChainInfo(options.rpc, deployed.chain_id, deployed.jobs, "")
-        await trio.Path(options.dir).mkdir(parents=True, exist_ok=True)
-        await trio.Path(options.dir / CHAIN_FILE).write_text(json.dumps(asdict(info)) + "\n")
-    if options.json:
-        print_json(asdict(deployed))
-    else:
-        print(f"Jobs {deployed.jobs} on chain {deployed.chain_id}, gas {deployed.gas_used:,}")
-        print("marked as a development deployment: evaluation jobs are accepted (training: unproved)")
-    return ExitCode.OK
 
 
 def read_signer(path: Path) -> LocalSigner:

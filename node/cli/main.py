@@ -2,7 +2,7 @@
 
     skynet demo                        a whole network on this machine, one job through it
     skynet devchain --dir DIR          a development chain with the contracts on it
-    skynet deploy --rpc URL --key FILE the contracts on a chain of yours
+    skynet deploy --network NAME --key FILE   the contracts on a network, or go on with it (--dry-run: the costs)
     skynet job submit|watch|result|list|show|cancel
     skynet model pack FILE.py:NAME|--spec FILE.toml --out DIR
     skynet wallet show|fund|withdraw
@@ -41,10 +41,14 @@ def _command(options: argparse.Namespace) -> Command:
             from node.cli.demo import demo
 
             return demo
-        case ("devchain" | "deploy") as command, _:
-            from node.cli.chain import deploy_contracts, devchain
+        case "devchain", _:
+            from node.cli.chain import devchain
 
-            return devchain if command == "devchain" else deploy_contracts
+            return devchain
+        case "deploy", _:
+            from node.cli.deploy import deploy_contracts
+
+            return deploy_contracts
         case "wallet", what:
             from node.cli.wallet import fund_wallet, show, withdraw
 
@@ -75,9 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     devchain = commands.add_parser("devchain", help="a development chain with the contracts on it")
     devchain.add_argument("--dir", type=Path, required=True)
     devchain.add_argument("--port", type=int, default=0)
-    deploy = commands.add_parser("deploy", help="deploy the contracts on a development chain")
-    deploy.add_argument("--rpc", required=True, help="JSON-RPC URL")
-    deploy.add_argument("--key", type=Path, required=True, help="file of the paying wallet's key, in hex, mode 0600")
+    deploy = commands.add_parser("deploy", help="deploy the contracts, or go on with a deployment that was broken off")
+    deploy.add_argument("--network", required=True, help="local, scroll, scroll-sepolia, arbitrum or arbitrum-sepolia")
+    deploy.add_argument("--rpc", help="JSON-RPC URL; default: the network's public one")
+    deploy.add_argument("--key", type=Path, help="file of the paying wallet's key, in hex, mode 0600")
+    deploy.add_argument("--dry-run", action="store_true", help="show what is missing, its gas and cost; send nothing")
+    deploy.add_argument("--out", type=Path, help="address file; default deployment-NETWORK.json")
     deploy.add_argument("--dir", type=Path, help="write chain.json there, for `skynet-node init --chain`")
     _add_job(commands.add_parser("job", help="submit, watch and fetch jobs"))
     _add_model(commands.add_parser("model", help="make a model's package"))

@@ -116,7 +116,7 @@ async def test_a_job_by_hand_with_kills_and_strangers(tmp_path: Path, cache: Pat
         url = await stack.enter_async_context(open_anvil())
         (tmp_path / "key.txt").write_text(ANVIL_KEY)
         (tmp_path / "job.toml").write_text(JOB)
-        deployed = await shell.run(f"skynet deploy --rpc {url} --key key.txt --dir chain --json")
+        deployed = await shell.run(f"skynet deploy --network local --rpc {url} --key key.txt --dir chain --json")
         assert deployed.json["chain_id"] == 31337
         net = Net(shell, stack)
         async with trio.open_nursery() as nursery:

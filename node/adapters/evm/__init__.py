@@ -2,7 +2,8 @@
 
     rpc.py       one endpoint: requests, retries, what failed      coding.py   calls to calldata, logs to events
     signing.py   transactions, and the one place that may hold a wallet key
-    chain.py     `connect` and the port                            deploy.py   the five contracts, in order
+    chain.py     `connect` and the port                            deploy.py   a development chain's contracts
+    create2.py   the contracts at addresses that follow from their code, on any chain
 
 Nothing here knows which chain it talks to: it takes chain id, fees and gas from the endpoint.
 """

@@ -42,14 +42,14 @@ class Net:
 @pytest.fixture(scope="session", params=["devchain", pytest.param("anvil", marks=pytest.mark.anvil)])
 def net(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
     """The same tests run on both: nothing in the adapter may know which it is."""
-    chain = _devchain(tmp_path_factory.mktemp("chain")) if request.param == "devchain" else _anvil()
+    chain = devchain(tmp_path_factory.mktemp("chain")) if request.param == "devchain" else _anvil()
     with chain as (url, chain_id, keys):
         signers = tuple(LocalSigner(Secret(key)) for key in keys)
         yield Net(url, chain_id, signers, trio.run(_deploy, url, signers[0]))
 
 
 @contextmanager
-def _devchain(folder: Path) -> Iterator[tuple[str, int, list[bytes]]]:
+def devchain(folder: Path) -> Iterator[tuple[str, int, list[bytes]]]:
     command = [sys.executable, "-m", "node.devchain", "--port", "0", "--dir", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
