@@ -46,7 +46,7 @@ def read_description(reply: Frame) -> Described | Refused:
             pass
         case _:
             return Refused("the child's description is malformed")
-    keys = _read_keys(words)
+    keys = read_keys(words)
     if keys is None or len(settings) > MAX_SETTINGS_BYTES:
         return Refused("the child's key or settings are too large")
     return Described(
@@ -62,7 +62,8 @@ def read_description(reply: Frame) -> Described | Refused:
     )
 
 
-def _read_keys(data: bytes) -> Keys | None:
+def read_keys(data: bytes) -> Keys | None:
+    """Return the key of a child's words, None if they are too many or none."""
     if not data or len(data) % WORD_BYTES or len(data) > MAX_KEY_WORDS * WORD_BYTES:
         return None
     words = tuple(int.from_bytes(data[i : i + WORD_BYTES], "big") for i in range(0, len(data), WORD_BYTES))

@@ -1,5 +1,6 @@
 """What the prover child is asked: open, describe, commit, commit_pages, compute_loss, prove, verify, make_srs.
 
+`open_step` opens a circuit of statement T instead of E; what is asked of that is in `step_program.py`.
 Requests come from our own parent and are trusted; the files they name are not.
 """
 
@@ -12,11 +13,12 @@ from typing import Any
 from blake3 import blake3
 
 from node.compute.files import LITTLE_INT32, Rows, Unfit, read_page, read_vector
-from node.prover import ezkl_calls
+from node.prover import ezkl_calls, step_program
 from node.prover.cache import obtain
 from node.prover.circuit import Circuit, Vector, make_sources
 from node.prover.commitment import read_logrows
 from node.prover.settings import CircuitOptions, validate_options
+from node.prover.step_circuit import StepCircuit
 from protocols.frames import Frame, Refusal
 
 Answer = Mapping[str, object] | Refusal
@@ -28,7 +30,7 @@ class Program:
     """One circuit: none until `open`."""
 
     def __init__(self) -> None:
-        self._circuit: Circuit | None = None
+        self._circuit: Circuit | StepCircuit | None = None
 
     def answer(self, do: str, fields: Frame) -> Answer:
         try:
@@ -40,8 +42,14 @@ class Program:
                 self._circuit = None
                 self._circuit = open_circuit(fields)
                 return {}
+            if do == "open_step":
+                self._circuit = None
+                self._circuit = step_program.open_circuit(fields)
+                return {}
             if self._circuit is None:
                 return Refusal("no circuit was opened")
+            if isinstance(self._circuit, StepCircuit):
+                return step_program.answer(self._circuit, do, fields)
             if do == "describe":
                 return describe(self._circuit)
             return answer(self._circuit, do, fields)

@@ -69,11 +69,17 @@ class StepCircuit:
 
     # -- Requests --------------------------------------------------------------
 
-    def commit(self, vector: Vector) -> Commitment:
-        return self._committer.commit(vector.tolist())
+    @property
+    def instances(self) -> int:
+        """How many public numbers a proof has."""
+        return self._instances
 
-    def step(self, state: Vector, page: StepPage) -> Vector:
-        return self._step(state, page).state.astype(np.int32)
+    def commit_path(self, states: NDArray[np.int32]) -> list[Commitment]:
+        """Return C of each state, i32[n, S]."""
+        return self._committer.commit_path(states)
+
+    def commit_page(self, page: StepPage) -> tuple[Commitment, Commitment]:
+        return self._committer.commit(page.x.tolist()), self._committer.commit(page.y.tolist())
 
     def check(self, state: Vector, page: StepPage, next_state: Vector, hints: Vector) -> bool:
         """Whether the circuit's own arithmetic takes these for a step; no proof. Made for tests of its soundness."""

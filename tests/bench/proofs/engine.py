@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 from figure import Figure
 
 from node.compute.integer_model import IntegerModel
+from node.packing.data import Rows
 from node.packing.digits import load_digits
 from node.prover.commitment import Committer, Point, multiply_sum
 from protocols.training_step import DELTA_BITS, WEIGHT_BITS, X_BITS, StepSpec
@@ -33,7 +35,13 @@ Floats = Any
 
 def measure_leaves() -> list[Figure]:
     """A commitment a step, over real steps in the middle of training; the points of the basis are any points."""
-    spec = TEN_THOUSAND
+    a_step_ms, whole_ms = _time_leaves(TEN_THOUSAND)
+    name = f"leaf, {TEN_THOUSAND.state_length:,} parameters, amortised over {COMMITTED_STEPS} steps"
+    return [Figure(name, a_step_ms, "ms", "≤ 25", "each from nothing", whole_ms, a_step_ms <= 25)]
+
+
+def _time_leaves(spec: StepSpec) -> tuple[float, float]:
+    """Return milliseconds of processor time a leaf: of a path's, and of one by itself."""
     states = _train(spec, 200 + COMMITTED_STEPS, 0)[0][200:]
     committer = Committer(_make_points(spec.state_length), (1, 2))
     start = time.process_time()
@@ -41,9 +49,7 @@ def measure_leaves() -> list[Figure]:
     a_step_ms = 1000 * (time.process_time() - start) / COMMITTED_STEPS
     start = time.process_time()
     committer.commit(states[0].tolist())
-    whole_ms = 1000 * (time.process_time() - start)
-    name = f"leaf, {spec.state_length:,} parameters, amortised over {COMMITTED_STEPS} steps"
-    return [Figure(name, a_step_ms, "ms", "≤ 25", "each from nothing", whole_ms, a_step_ms <= 25)]
+    return a_step_ms, 1000 * (time.process_time() - start)
 
 
 def measure_speed() -> list[Figure]:
@@ -59,9 +65,12 @@ def measure_speed() -> list[Figure]:
         if repeat == 0:
             ours.clear()
             theirs.clear()
-    ratio = min(theirs) / min(ours)
+    ratio, leaves_s = min(theirs) / min(ours), _time_leaves(spec)[0] / 1000
+    whole = min(theirs) / (min(ours) + steps * leaves_s)
+    name, unit = f"engine, {spec.parameters:,} parameters, leaves included", "% of the float loop's steps/s"
     return [
-        Figure(f"engine without leaves, {spec.parameters:,} parameters", 100 * ratio, "% of the float loop's steps/s"),
+        Figure(name, 100 * whole, unit, "≥ 25", ok=whole >= 0.25),
+        Figure("  without leaves", 100 * ratio, unit),
         Figure("  steps", steps / min(ours), "a second", "", "float32, same loop", steps / min(theirs)),
     ]
 
@@ -100,7 +109,7 @@ def _train(spec: StepSpec, steps: int, seed: int) -> tuple[Any, tuple[Any, Any, 
 
 def _draw(spec: StepSpec, steps: int, seed: int) -> tuple[Any, Any, Any]:
     """Return the first state and the pages, as integers."""
-    rows, rng = load_digits(), np.random.default_rng(seed)
+    rows, rng = _load_rows(), np.random.default_rng(seed)
     parts = []
     for inputs, outputs in itertools.pairwise(spec.sizes):
         parts += [rng.normal(0, inputs**-0.5, inputs * outputs), np.zeros(outputs)]
@@ -109,6 +118,13 @@ def _draw(spec: StepSpec, steps: int, seed: int) -> tuple[Any, Any, Any]:
     chosen = rng.integers(0, len(rows.x) - TEST_ROWS, (steps, spec.batch))
     x, y = np.rint(rows.x[chosen] * (1 << X_BITS)), rows.y[chosen] * (1 << DELTA_BITS)
     return state, x.astype(np.int32).reshape(steps, -1), y.astype(np.int32).reshape(steps, -1)
+
+
+def _load_rows() -> Rows:
+    """The digits in one order that is nobody's: the file's last are of other hands than its first."""
+    rows = load_digits()
+    order = np.random.default_rng(0).permutation(len(rows.x))
+    return replace(rows, x=rows.x[order], y=rows.y[order])
 
 
 def _to_pages(spec: StepSpec, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
@@ -149,7 +165,7 @@ def _step_in_floats(spec: StepSpec) -> Any:
 
 def _judge(spec: StepSpec, state: Floats) -> tuple[float, float]:
     """Return loss and accuracy on the rows that nobody trained on."""
-    rows = load_digits()
+    rows = _load_rows()
     x, y = rows.x[-TEST_ROWS:], rows.y[-TEST_ROWS:]
     weights = jnp.asarray(state[: spec.parameters], jnp.float32)
     accuracy = (jnp.argmax(_predict(spec, weights, x), axis=-1) == y.argmax(axis=-1)).mean()
