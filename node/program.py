@@ -22,13 +22,13 @@ from node.adapters import compute as compute_adapter
 from node.adapters import prover as prover_adapter
 from node.adapters.compute import ChildCompute
 from node.adapters.evm import EvmChain, connect
-from node.adapters.libp2p import LibP2PConfig, Role, open_network
+from node.adapters.libp2p import LibP2PConfig, Role, load_client_tls, load_server_tls, open_network
 from node.adapters.prover import ChildProver
 from node.archive import MessageArchive, Retention, open_archive
 from node.client.pack import Report
 from node.client.session import Session
 from node.config import ADDRESS_FILE, Config, jobs_address, keys_folder
-from node.errors import CallReverted, ChainError
+from node.errors import CallReverted, ChainError, ConfigError
 from node.identity import Keys, NodeVault, load_keys, peer_id
 from node.key_file import find_passphrase
 from node.store import DiskStore, open_store
@@ -93,28 +93,50 @@ class Parts:
         return House(world, settings)
 
     def _open_network(self, gossip: Outbox[Gossip], events: Outbox[PeerEvent]) -> AbstractAsyncContextManager[Network]:
-        p2p = self.config.p2p
-        config = LibP2PConfig(
-            listen=p2p.listen,
-            announce=p2p.announce,
-            cluster=p2p.cluster,
-            shards=p2p.shards,
-            max_peers=p2p.max_peers,
-            max_peer_streams=p2p.max_peer_streams,
-            max_prefix_peers=p2p.max_prefix_peers,
-            upload_kib_s=p2p.upload_kib_s,
-            download_kib_s=p2p.download_kib_s,
-            tls_certificate=p2p.tls_certificate,
-            tls_key=p2p.tls_key,
-            tls_authorities=p2p.tls_authorities,
-            role=self.role,
-            content_topics=tuple(content_topic(kind) for kind in sorted({"job", *NAMES.values()})),
+        return open_network(
+            _network_config(self.config, self.role), self.keys.node.reveal(), gossip, events, self.archive
         )
-        return open_network(config, self.keys.node.reveal(), gossip, events, self.archive)
+
+
+def _network_config(config: Config, role: Role) -> LibP2PConfig:
+    p2p = config.p2p
+    return LibP2PConfig(
+        listen=p2p.listen,
+        announce=p2p.announce,
+        cluster=p2p.cluster,
+        shards=p2p.shards,
+        max_peers=p2p.max_peers,
+        max_peer_streams=p2p.max_peer_streams,
+        max_prefix_peers=p2p.max_prefix_peers,
+        upload_kib_s=p2p.upload_kib_s,
+        download_kib_s=p2p.download_kib_s,
+        tls_certificate=p2p.tls_certificate,
+        tls_key=p2p.tls_key,
+        tls_authorities=p2p.tls_authorities,
+        role=role,
+        content_topics=tuple(content_topic(kind) for kind in sorted({"job", *NAMES.values()})),
+    )
+
+
+def check_tls(config: Config, path: Path) -> None:
+    """Raises ConfigError: what would otherwise fail at every restart of the transport."""
+    network, certificate = _network_config(config, Role.RELAY), config.p2p.tls_certificate
+    secure = [address for address in config.p2p.listen if address.endswith(("/tls/ws", "/wss"))]
+    if secure and certificate is None:
+        problem = f"p2p.listen has {secure[0]}, but p2p.tls_certificate is missing"
+        raise ConfigError(path, problem, "name a certificate in PEM, or listen on /ws")
+    for key, load in (("tls_certificate", load_server_tls), ("tls_authorities", load_client_tls)):
+        try:
+            load(network)
+        except OSError as error:
+            raise ConfigError(
+                path, f"p2p.{key} can't be used: {error}", "name files in PEM that fit together"
+            ) from None
 
 
 @asynccontextmanager
 async def _open_parts(config: Config, path: Path, role: Role) -> AsyncIterator[Parts]:
+    check_tls(config, path)
     keys = load_keys(keys_folder(config), find_passphrase(config.keys.passphrase_file))
     jobs = jobs_address(config, path)
     with open_store(config.data_dir, blobs_mib=config.store.blobs_mib) as store, _scratch(config) as scratch:

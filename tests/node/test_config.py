@@ -15,6 +15,7 @@ from node.config import Config, RpcUrl, jobs_address, keys_folder, load_config, 
 from node.errors import ConfigError, Escalated, ExitCode, KeyFileError, exit_code_table, find_error
 from node.identity import load_keys
 from node.initial import read_shipped, set_keys, shipped_networks, write_initial
+from node.program import check_tls
 from node.secret import Secret
 from node.toml_table import all_keys
 
@@ -222,3 +223,27 @@ def test_a_user_error_is_found_wherever_it_sits() -> None:
     alone = Escalated("root", "link", 4, 30.0)
     assert find_error(ExceptionGroup("outer", [alone])) is alone
     assert find_error(ValueError()) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("", "but p2p.tls_certificate is missing"),
+        ('tls_certificate = "nowhere.pem"\n', "p2p.tls_certificate can't be used: .*No such file"),
+        ('tls_certificate = "node.toml"\n', "p2p.tls_certificate can't be used"),
+        ('tls_certificate = "CERTIFICATE"\ntls_authorities = "node.toml"\n', "p2p.tls_authorities can't be used"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path, certificate: Path, keys: str, problem: str) -> None:
+    path = tmp_path / "node.toml"
+    listen = 'listen = ["/ip4/127.0.0.1/tcp/0/tls/ws"]\n'
+    path.write_text(MINIMAL + "[p2p]\n" + listen + keys.replace("CERTIFICATE", str(certificate)))
+    with pytest.raises(ConfigError, match=problem):
+        check_tls(load_config(path), path)
+
+
+def test_a_certificate_that_fits_is_no_fault(tmp_path: Path, certificate: Path) -> None:
+    path = tmp_path / "node.toml"
+    listen = 'listen = ["/ip4/127.0.0.1/tcp/0/tls/ws"]\n'
+    path.write_text(MINIMAL + "[p2p]\n" + listen + f'tls_certificate = "{certificate}"\n')
+    check_tls(load_config(path), path)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from protocols import exchange, message, record, waku
+from protocols import exchange, message, record, waku, waku_filter, waku_lightpush, waku_store
 from protocols.bloom import build_filter, may_contain
 from protocols.delivery import Delivery
 from protocols.delivery_event import AcknowledgementReceived, MessageArrived, SyncReceived, TimePassed
@@ -116,6 +116,25 @@ REQUESTS = (
     exchange.GetPeers(9),
 )
 
+WAKU = waku.encode_message(waku.WakuMessage(b"payload", ContentTopic("/a/1/b/c"), timestamp_ns=1))
+SERVICE = (
+    waku_lightpush.encode_push(waku_lightpush.Push("1", TOPIC, WAKU)),
+    waku_lightpush.encode_push_v2(waku_lightpush.Push("1", TOPIC, WAKU)),
+    waku_lightpush.encode_push_reply(waku_lightpush.PushReply("1", 200, "OK", 3)),
+    waku_lightpush.encode_push_reply_v2(waku_lightpush.PushReply("1", 200, "OK")),
+    *(
+        waku_filter.encode_filter_request(waku_filter.FilterRequest("1", kind, TOPIC, (ContentTopic("/a/1/b/c"),)))
+        for kind in waku_filter.FilterKind
+    ),
+    waku_filter.encode_filter_reply(waku_filter.FilterReply("1", 200)),
+    waku_filter.encode_pushed(waku_filter.Pushed(TOPIC, WAKU)),
+    waku_store.encode_query(waku_store.StoreQuery("1", True, TOPIC, (ContentTopic("/a/1/b/c"),), 1, 2, (), bytes(32))),
+    waku_store.encode_query(waku_store.StoreQuery("1", hashes=(bytes(32),))),
+    waku_store.encode_store_reply(
+        waku_store.StoreReply("1", 200, "OK", (waku_store.StoredMessage(bytes(32), TOPIC, WAKU),), bytes(32))
+    ),
+)
+
 # -- Targets ---------------------------------------------------------------------
 
 
@@ -126,6 +145,7 @@ class Node:
         self.relay = Relay(b"seed")
         self.relay.handle(Joined(TOPIC), NOW_S)
         self.delivery = Delivery(b"seed")
+        self.subscribers = waku_filter.Subscribers({TOPIC})
         self.now_s = NOW_S
         self.let_in = 0
 
@@ -151,6 +171,23 @@ class Node:
             return opened
         self.hear(opened)
         return Accept()
+
+    def serve(self, data: bytes) -> None:
+        """What light peers and full peers say to each other, whichever it is."""
+        for decode_any_push in (waku_lightpush.decode_push, waku_lightpush.decode_push_v2):
+            push = decode_any_push(data)
+            if isinstance(push, waku_lightpush.Push):
+                waku_lightpush.admit_push(push, {TOPIC}, cluster=1717, shards=8, now_ns=1)
+        request = waku_filter.decode_filter_request(data)
+        if isinstance(request, waku_filter.FilterRequest):
+            self.subscribers.handle(PeerId(str(len(data) % 7)), request, self.now_s)
+            self.subscribers.expire(self.now_s)
+        waku_store.decode_query(data)
+        waku_lightpush.decode_push_reply(data)
+        waku_lightpush.decode_push_reply_v2(data)
+        waku_filter.decode_filter_reply(data)
+        waku_filter.decode_pushed(data)
+        waku_store.decode_store_reply(data)
 
     def hear(self, opened: Opened) -> None:
         envelope = opened.envelope
@@ -183,11 +220,14 @@ def inputs(chance: random.Random) -> Iterator[tuple[str, bytes]]:
         yield "judge", wrapped
         yield "request", damage(chance, exchange.encode_request(chance.choice(REQUESTS)))
         yield "judge", wrapped[:-1] + signed(chance, body, record.encode(body))[-1:]
-        yield "metadata", damage(chance, metadata)
+        if chance.random() < 0.2:
+            yield "metadata", damage(chance, metadata)
+        else:
+            yield "service", damage(chance, chance.choice(SERVICE))
         yield "rpc", encode_rpc(Rpc(publications=(Publication(TOPIC, waku.encode_message(
             waku.WakuMessage(signed(chance, body, damage(chance, record.encode(body))), ContentTopic("/a/1/b/c"))
         )),)))  # fmt: skip
-        yield chance.choice(("rpc", "judge", "request", "metadata")), chance.randbytes(chance.randrange(200))
+        yield chance.choice(("rpc", "judge", "request", "metadata", "service")), chance.randbytes(chance.randrange(200))
         yield "body", signed_damaged(chance, body)
 
 
@@ -197,6 +237,7 @@ def doors(node: Node) -> dict[str, Callable[[bytes], object]]:
         "judge": node.judge,
         "request": exchange.decode_request,
         "metadata": waku.decode_metadata,
+        "service": node.serve,
         "body": lambda data: [message.decode_body(kind, data) for kind in KINDS],
     }
 

@@ -31,7 +31,7 @@ from multiaddr import Multiaddr
 
 from node.adapters.libp2p.config import LibP2PConfig
 from node.adapters.libp2p.mplex import MPLEX, BoundedMplex
-from node.adapters.libp2p.muxer import Muxers, paced
+from node.adapters.libp2p.muxer import BoundedYamux, Muxers, paced
 from node.adapters.libp2p.pace import Pace
 from node.adapters.libp2p.streams import GuardedStreams, Handler, log
 from node.adapters.libp2p.websocket import WebSocket
@@ -57,8 +57,9 @@ def build_host(config: LibP2PConfig, identity_seed: bytes) -> BasicHost:
     store.add_key_pair(peer, pair)
     noise = NoiseTransport(pair, noise_privkey=create_noise_key().private_key)
     upgrader = TransportUpgrader({NOISE: noise}, {})
-    yamux = paced(Pace(1024 * config.upload_kib_s), Pace(1024 * config.download_kib_s))
-    upgrader.muxer_multistream = Muxers({YAMUX: yamux, MPLEX: BoundedMplex})  # in the order of preference
+    speeds = Pace(1024 * config.upload_kib_s), Pace(1024 * config.download_kib_s)
+    muxers = {YAMUX: paced(BoundedYamux, *speeds), MPLEX: paced(BoundedMplex, *speeds)}  # in the order of preference
+    upgrader.muxer_multistream = Muxers(muxers)
     swarm = MendedSwarm(config, peer, store, upgrader)
     announce = [Multiaddr(a) for a in config.announce] or None
     host = ReservedHost(swarm, announce_addrs=announce, disable_identify_address_discovery=True)
@@ -132,7 +133,7 @@ class MendedSwarm(Swarm):  # type: ignore[misc]  # libp2p publishes no types
             inbound_stream_protocol_negotiation_timeout=NEGOTIATION_S,
         )
         retry = RetryConfig(max_retries=0)  # callers retry, and try other addresses first
-        transports = [WatchedTCP(), WebSocket(_watch, _server_tls(config), _client_tls(config))]
+        transports = [WatchedTCP(), WebSocket(_watch, load_server_tls(config), load_client_tls(config))]
         super().__init__(peer, store, upgrader, transports=transports, retry_config=retry, connection_config=limits)
 
         self.auto_connector = IdleConnector(self)
@@ -203,7 +204,7 @@ def _watch(stream: trio.SocketStream) -> None:
                 stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _server_tls(config: LibP2PConfig) -> ssl.SSLContext | None:
+def load_server_tls(config: LibP2PConfig) -> ssl.SSLContext | None:
     """Raises OSError, which ssl.SSLError is, when the files hold no certificate and its key."""
     if config.tls_certificate is None:
         return None
@@ -212,7 +213,8 @@ def _server_tls(config: LibP2PConfig) -> ssl.SSLContext | None:
     return context
 
 
-def _client_tls(config: LibP2PConfig) -> ssl.SSLContext:
+def load_client_tls(config: LibP2PConfig) -> ssl.SSLContext:
+    """Raises OSError when the file holds no authorities."""
     return ssl.create_default_context(cafile=config.tls_authorities)
 
 

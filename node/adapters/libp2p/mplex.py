@@ -27,6 +27,7 @@ from libp2p.stream_muxer.exceptions import (
     MuxedStreamReset,
 )
 
+from node.adapters.libp2p.pace import Pace
 from protocols.waku_wire import Malformed, decode_varint, encode_varint
 
 MPLEX = "/mplex/6.7.0"
@@ -51,6 +52,7 @@ class BoundedMplex(IMuxedConn):  # type: ignore[misc]  # libp2p publishes no typ
 
     on_close: Callable[[], Awaitable[None]] | None = None
     """Set by the swarm's connection."""
+    upload = download = Pace(0)
 
     def __init__(self, secured_conn: Any, peer_id: Any) -> None:
         self.secured_conn = secured_conn
@@ -146,6 +148,7 @@ class BoundedMplex(IMuxedConn):  # type: ignore[misc]  # libp2p publishes no typ
         identifier, ours = stream.key
         header = encode_varint(identifier << 3 | (tag + 1 if ours and tag != NEW else tag))
         frame = header + encode_varint(len(data)) + data
+        await self.upload.spend(len(frame))  # before the lock: its holder has a deadline
         async with self._write_lock:
             if self._closing:
                 raise MuxedConnUnavailable("the connection is closed")
@@ -158,7 +161,9 @@ class BoundedMplex(IMuxedConn):  # type: ignore[misc]  # libp2p publishes no typ
     async def _read_frames(self) -> None:
         buffer = bytearray()
         while True:
-            buffer += await self.secured_conn.read(None)
+            read = await self.secured_conn.read(None)
+            await self.download.spend(len(read))
+            buffer += read
             while (frame := _take_frame(buffer)) is not None:
                 await self._handle(*frame)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import trio
 from libp2p.io.exceptions import ConnectionClosedError
@@ -96,13 +96,16 @@ class BoundedYamux(Yamux):  # type: ignore[misc]  # libp2p publishes no types
             await self._cleanup_on_error()
 
 
-def paced(upload: Pace, download: Pace) -> Callable[[Any, Any], BoundedYamux]:
-    """Return what builds connections that share these speeds."""
+Connection = TypeVar("Connection")
 
-    def build(conn: Any, peer_id: Any) -> BoundedYamux:
-        connection = BoundedYamux(conn, peer_id)
+
+def paced(muxer: Callable[[Any, Any], Connection], upload: Pace, download: Pace) -> Callable[[Any, Any], Connection]:
+    """Return what builds connections of this multiplexer that share these speeds."""
+
+    def build(conn: Any, peer_id: Any) -> Connection:
+        connection: Any = muxer(conn, peer_id)
         connection.upload, connection.download = upload, download
-        return connection
+        return cast(Connection, connection)
 
     return build
 
