@@ -38,7 +38,7 @@ from protocols import round as rounds
 from protocols.chain import Certificate, ChainEvent, CommitRound, Entry, RoundCommitted, RoundNulled
 from protocols.eip712 import Receipt, Vote, compute_digest
 from protocols.evidence import EPOCH, hash_commitment, set_root, step_leaf
-from protocols.ids import Digest, RoundNumber, Seat
+from protocols.ids import ContentId, Digest, RoundNumber, Seat
 from protocols.merkle import compute_root
 from protocols.message import (
     Body,
@@ -91,6 +91,8 @@ class AggregatorActor:
         self._outliers: dict[Digest, tuple[Seat, ...]] = {}
         self._standings = Standings()
         self._ahead: list[tuple[Seat, Body]] = []
+        self._examined: dict[Seat, trio.CapacityLimiter] = {}
+        """One update of a seat at a time."""
         self._read: list[tuple[RoundNumber, MessageId]] = []
         self._lock = trio.Lock()
         self._changed = trio.Event()
@@ -155,9 +157,13 @@ class AggregatorActor:
         if tip.round >= terms.rounds or self._position.proving:
             self._round = None
             if self._position.proving:
-                await self._deliver_result()
+                self._nursery.start_soon(self._deliver_result)
             return
-        await self._hold_state()
+        if not await self._ports.store.has_blob(tip.state):
+            self._round = None  # messages of this round are kept meanwhile
+            self._nursery.start_soon(self._open_with_state, tip)
+            return
+        await self._exchange.own(self._context.job, tip.state)
         may_vote = positions.may_vote(self._position, tip.round)
         now_s = self._ports.time_s()
         locked, proposed = await self._lock_of(tip), await self._proposed(tip)
@@ -179,11 +185,17 @@ class AggregatorActor:
             await self._judge(seat, body)
         self._wake()
 
-    async def _hold_state(self) -> None:
-        """Fetch the state if we don't have it: only joiners and laggards do."""
-        state = self._position.here.state
-        while not await self._exchange.fetch_owned(self._context.job, state, self._ports.network.connected()):
-            log.info("looking for a state", job=self._context.job.hex()[:12], state=state.hex()[:12])
+    async def _open_with_state(self, tip: positions.Tip) -> None:
+        await self._hold_state(tip.state, lambda: self._position.here == tip)
+        async with self._lock:
+            if self._position.here == tip and self._round is None:
+                await self._open_round()
+
+    async def _hold_state(self, state: ContentId, is_wanted: Callable[[], bool]) -> None:
+        """Fetch a state: only joiners and laggards do. Never under the lock, since peers may stall."""
+        job = self._context.job
+        while is_wanted() and not await self._exchange.fetch_owned(job, state, self._ports.network.connected()):
+            log.info("looking for a state", job=job.hex()[:12], state=state.hex()[:12])
             await trio.sleep(RETRY_S)
 
     async def _lock_of(self, tip: positions.Tip) -> tuple[Entry, ...]:
@@ -231,7 +243,7 @@ class AggregatorActor:
             return
         match body:
             case UpdateAnnounced():
-                await self._judge_update(seat, body)
+                self._examine(seat, body)
             case Proposal():
                 await self._step(rounds.ProposalReceived(seat, body))
             case VoteCast() if self._is_signed(seat, body):
@@ -241,13 +253,23 @@ class AggregatorActor:
             case _:
                 log.info("vote refused", seat=seat, round=body.round, reason="not signed by the seat's wallet")
 
-    async def _judge_update(self, seat: Seat, announced: UpdateAnnounced) -> None:
-        fault = await self._fault_of(seat, announced)
+    def _examine(self, seat: Seat, announced: UpdateAnnounced) -> None:
+        """Judge an update beside everything else: whoever has to be asked for it may stall."""
+        under_way = self._examined.setdefault(seat, trio.CapacityLimiter(1))
+        if under_way.statistics().tasks_waiting < rounds.MAX_HELD:
+            self._nursery.start_soon(self._judge_update, under_way, seat, announced)
+
+    async def _judge_update(self, turn: trio.CapacityLimiter, seat: Seat, announced: UpdateAnnounced) -> None:
+        async with turn:
+            fault = await self._fault_of(seat, announced)
         if fault:
             log.info("update refused", seat=seat, round=announced.round, reason=fault)
             return
-        self._losses[seat] = announced.loss
-        await self._step(rounds.UpdateHeld(seat, announced.entry, self._ports.time_s()))
+        async with self._lock:
+            now = self._round
+            if now is not None and (now.number, now.parent) == (announced.round, announced.parent):
+                self._losses[seat] = announced.loss
+                await self._step(rounds.UpdateHeld(seat, announced.entry, self._ports.time_s()))
 
     async def _fault_of(self, seat: Seat, announced: UpdateAnnounced) -> str:
         context, entry = self._context, announced.entry
@@ -407,7 +429,7 @@ class AggregatorActor:
     async def _deliver_result(self) -> None:
         """Seal the last state to the requester and say where it is."""
         context, state = self._context, self._position.chain.state
-        await self._hold_state()
+        await self._hold_state(state, lambda: True)
         blob = await self._ports.store.blob(state) or b""
         sealed = self._ports.vault.seal_to(context.terms.requester_key, blob, context=b"result" + context.job)
         kept = await self._ports.store.put_blob(sealed, public=True)
