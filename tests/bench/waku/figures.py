@@ -130,12 +130,12 @@ async def _publish_all(members: list[Member], rate: float, seconds: float) -> No
 # -- Confirmed delivery --------------------------------------------------------
 
 
-async def loss(options: Options, seconds: float = 40.0) -> list[Figure]:
+async def loss(options: Options, seconds: float = 30.0) -> list[Figure]:
     async with open_fleet("lossy", 3, options.folder) as members:
         await mesh(members)
         await _settle(members)
-        await _publish_all(members, 20, seconds)
-        count = int(20 * seconds) * 2
+        await _publish_all(members, 10, seconds)
+        count = int(10 * seconds) * 2
         heard = [await m.ask("heard", count=count, timeout_s=60) for m in members]
         ended = await _wait_confirmed(members, 30)
     share = sum(min(h["count"], count) for h in heard) / (count * 3)
