@@ -38,8 +38,6 @@ class _Absent(type):
 
 
 class _AbsentModule(ModuleType):
-    __path__: Sequence[str] = ()
-
     def __getattr__(self, name: str) -> Any:
         return _name(name)
 
