@@ -68,7 +68,8 @@ async def test_deploying_stops_anywhere_and_goes_on(net: Net) -> None:
 
 async def test_a_wrong_chain_is_refused_before_anything_is_sent(net: Net) -> None:
     async with open_endpoint(net.url) as endpoint:
-        before = await endpoint.request("eth_blockNumber")
+        counted = ("eth_getTransactionCount", net.signers[9].wallet, "latest")
+        before = await endpoint.request(*counted)
         with pytest.raises(ChainError, match=f"serves chain {net.chain_id}, not 534352"):
             await survey(endpoint, plan_deployment(development=False), 534352)
 
@@ -77,4 +78,4 @@ async def test_a_wrong_chain_is_refused_before_anything_is_sent(net: Net) -> Non
 
         with pytest.raises(ChainError, match="serves chain"):
             await deploy_plan(endpoint, net.signers[9], plan_deployment(development=False), 534352, never)
-        assert await endpoint.request("eth_blockNumber") == before
+        assert await endpoint.request(*counted) == before
