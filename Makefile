@@ -14,7 +14,7 @@ INTEROP := tests/interop/node_modules/.package-lock.json
 # The program itself: npm's `anvil` is a wrapper that outlives a kill. Empty where npm has none (then SKYNET_ANVIL names one).
 ANVIL = $(abspath $(wildcard contracts/node_modules/@foundry-rs/anvil-*/bin/anvil))
 
-.PHONY: bench-proofs bench-waku demo test test-long lint types imports tools interop abi chain lock clean
+.PHONY: bench-proofs bench-training bench-waku demo test test-long lint types imports tools interop abi chain lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,9 @@ bench-proofs: $(STAMP)  ## proving a training step, and the engine beside floats
 
 test-long: $(STAMP)  ## what takes hours: a million hostile inputs
 	SKYNET_FUZZ=1000000 $(BIN)/python -m pytest tests/protocols/test_fuzz.py
+
+bench-training: $(STAMP)  ## liars of every kind, and what a worker's loop costs; a table and build/bench/training.json. BENCH="--only overhead"
+	$(BIN)/python tests/bench/training $(BENCH)
 
 bench-waku: $(STAMP)  ## our Waku node beside stock py-libp2p; a table and build/bench/waku.json. BENCH="--soak-s 60 --only cpu"
 	$(BIN)/python tests/bench/waku $(BENCH)

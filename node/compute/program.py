@@ -126,7 +126,10 @@ class _Job:
     def _pages(self, paths: list[str]) -> list[Rows]:
         if not paths:
             raise Unfit("no pages")
-        return [read_page(path, self._signature.x_shape, self._signature.y_shape) for path in paths]
+        # Steps come back to a page: each is read and checked once a request.
+        shapes = self._signature.x_shape, self._signature.y_shape
+        read = {path: read_page(path, *shapes) for path in dict.fromkeys(paths)}
+        return [read[path] for path in paths]
 
     def _decode(self, path: str) -> Integers | Reject:
         return self._codec.decode(Path(path).read_bytes(), self._signature.parameters)

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-PARTS = ("byzantine",)
+PARTS = ("byzantine", "overhead")
 
 
 def main() -> None:

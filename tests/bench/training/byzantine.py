@@ -17,7 +17,7 @@ from digits import PARAMETERS, SCALE, compute_accuracy, draw_weights, make_train
 from figures import Figure, say
 from numpy.typing import NDArray
 
-from node.packing.model import Recipe
+from node.packing.recipe import Recipe
 from protocols.aggregation import INT32, State, aggregate, begin_state
 from protocols.codec import CODECS, compress
 
@@ -81,7 +81,7 @@ def _to_floats(state: State) -> NDArray[np.float32]:
 
 
 def measure(options: argparse.Namespace) -> Sequence[Figure]:
-    rules = options.rules.split(",") if options.rules else [Recipe.rule]
+    rules = options.rules.split(",") if options.rules else [Recipe().rule]
     seeds = range(1, options.seeds + 1)
     figures: list[Figure] = []
     for name, alpha in SPLITS.items():

@@ -95,7 +95,9 @@ def test_circuit_and_artifacts_are_one_model(packed_digits: Path) -> None:
 
 def test_packing_again_gives_the_same_names(packed_digits: Path, tmp_path: Path) -> None:
     """Names are in the terms: a requester that packs twice must not publish twice."""
-    subprocess.run([sys.executable, "-m", "node.packing", "model", "--out", str(tmp_path)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "node.packing", "model", "--rule", "mean", "--out", str(tmp_path)], check=True
+    )
     assert manifest.read_model_draft(tmp_path) == manifest.read_model_draft(packed_digits)
 
 
