@@ -14,7 +14,7 @@ INTEROP := tests/interop/node_modules/.package-lock.json
 # The program itself: npm's `anvil` is a wrapper that outlives a kill. Empty where npm has none (then SKYNET_ANVIL names one).
 ANVIL = $(abspath $(wildcard contracts/node_modules/@foundry-rs/anvil-*/bin/anvil))
 
-.PHONY: bench-proofs bench-training bench-waku demo test test-long lint types imports tools interop abi chain lock clean
+.PHONY: bench-chain bench-proofs bench-training bench-waku demo test test-long lint types imports tools interop abi chain lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -62,6 +62,9 @@ $(INTEROP): $(STAMP) tests/interop/package-lock.json
 interop: $(INTEROP)  ## js-waku and js-libp2p, which the interoperability tests talk to, by their lock file
 
 tools: $(TOOLS)  ## solc and anvil, by their lock file
+
+bench-chain: $(TOOLS)  ## outbox and watcher on anvil: 200 fault schedules, latency, throughput, history. BENCH="--only sync"
+	SKYNET_ANVIL="$${SKYNET_ANVIL:-$(ANVIL)}" $(BIN)/python tests/bench/chain $(BENCH)
 
 abi: $(TOOLS)  ## recompile the contracts into node/artifacts
 	$(NPM) run --prefix contracts build

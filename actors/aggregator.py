@@ -20,10 +20,12 @@ from actors import position as positions
 from actors.exchange import Exchange
 from actors.mail import (
     CallWanted,
+    Follower,
     GossipMail,
     JobContext,
     JobMail,
     OwnUpdate,
+    Reorganized,
     RoundBegan,
     RoundClosed,
     SendToJob,
@@ -99,7 +101,7 @@ class AggregatorActor:
         self._on_chain = trio.Event()
 
     async def run(self, started: Callable[[], None]) -> None:
-        past = self._context.log.so_far()
+        past, follower = self._context.log.open()
         for event in past:
             self._position = positions.hear(self._position, event)
         async with trio.open_nursery() as nursery:
@@ -107,7 +109,7 @@ class AggregatorActor:
             await self._close_past(past)
             await self._open_round()
             await self._read_kept_mail()
-            nursery.start_soon(self._follow_chain, len(past))
+            nursery.start_soon(self._follow_chain, follower)
             nursery.start_soon(self._timers)
             nursery.start_soon(self._hear_trainer)
             started()
@@ -123,10 +125,25 @@ class AggregatorActor:
             if isinstance(event, RoundCommitted | RoundNulled):
                 await self._close_round(event)
 
-    async def _follow_chain(self, index: int) -> None:
-        async for event in self._context.log.follow(index):
+    async def _follow_chain(self, follower: Follower) -> None:
+        async for item in follower:
             async with self._lock:
-                await self._hear_chain(event)
+                if isinstance(item, Reorganized):
+                    await self._rewind()
+                else:
+                    await self._hear_chain(item)
+
+    async def _rewind(self) -> None:
+        """The chain replaced blocks: stand where its events say, ahead of it by what we certified on top of them."""
+        before = self._position
+        self._position = positions.rewind(before, self._context.terms, self._context.log.so_far())
+        self._on_chain.set()
+        self._on_chain = trio.Event()
+        log.info("the chain was reorganised", job=self._context.job.hex()[:12], round=self._position.here.round)
+        moved = self._position.here != before.here
+        if moved or (self._position.training, self._position.proving) != (before.training, before.proving):
+            self._round = None
+            await self._open_round()
 
     async def _hear_chain(self, event: ChainEvent) -> None:
         before = self._position

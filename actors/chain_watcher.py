@@ -1,8 +1,8 @@
 """Chain watcher: reads the contracts' events, runs our part in each job, and sends our calls.
 
-Consumes  WatcherMail (blocks), the chain by polling
-Emits     events into each job's EventLog, FollowJob / JoinJob / LeaveJob and JobAnnounced to gossip,
-          start and stop of a job's actors
+Consumes  WatcherMail (blocks), the chain by new heads or polling
+Emits     events, and what a reorganisation withdraws, into each job's EventLog,
+          FollowJob / JoinJob / LeaveJob and JobAnnounced to gossip, start and stop of a job's actors
 Restart   permanent; parts are folded from the chain again, what was under way is asked for again
 
 Spec: protocols/README.md, "Seats"; DESIGN §4.
@@ -10,7 +10,7 @@ Spec: protocols/README.md, "Seats"; DESIGN §4.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,13 +20,12 @@ import trio
 from actors.exchange import Exchange
 from actors.intake import Intake
 from actors.mail import CallWanted, EventLog, FollowJob, GossipMail, HoldersHeard, JobContext, SendToLobby, WatcherMail
-from actors.ports import Head, Inbox, Mined, Outbox, Outcome, Ports, Reverted, Unreachable
-from protocols import seat
+from actors.ports import Inbox, Mined, Outbox, Outcome, Ports, Reverted, Unreachable
+from protocols import chain_follow, seat
 from protocols.chain import (
     Apply,
     Assigned,
     Call,
-    ChainEvent,
     JobPosted,
     Ready,
     Release,
@@ -34,12 +33,11 @@ from protocols.chain import (
     Withdraw,
     WorkerEvent,
 )
+from protocols.chain_follow import Head, Located
 from protocols.ids import JobId, Wei
 from protocols.message import JobAnnounced
 
 log = structlog.get_logger("skynet.actors.chain_watcher")
-
-BLOCKS_AT_ONCE = 2000  # what public RPC endpoints commonly allow in one eth_getLogs
 
 
 class Work(Protocol):
@@ -72,9 +70,10 @@ class ChainWatcherActor:
         self._intake = Intake(ports, exchange)
         self._parts: dict[JobId, seat.Part] = {}
         self._logs = plan.logs
-        self._heard: dict[JobId, int] = {}
+        self._blocks: dict[JobId, list[int]] = {}
+        """Of each of a job's events, in order."""
         self._announced: set[JobId] = set()
-        self._cursor = plan.first_block - 1
+        self._follow = chain_follow.Follow(plan.first_block - 1, plan.confirmations)
         self._clock_s = 0.0
         self._clock_read_s = 0.0
 
@@ -98,8 +97,10 @@ class ChainWatcherActor:
             head = await self._ports.chain.head()
             if isinstance(head, Head):
                 self._set_clock(head)
-                if await self._read_to(head.number - self._plan.confirmations) and not caught_up:
+                await self._read_to(head)
+                if chain_follow.is_caught_up(self._follow) and not caught_up:
                     caught_up = True
+                    self._forget_vanished()
                     started()
                     log.info("chain read to its head", block=head.number, jobs=len(self._parts))
             else:
@@ -108,7 +109,7 @@ class ChainWatcherActor:
                 for job in sorted(self._parts):
                     await self._step(job, seat.CaughtUp())
                     await self._step(job, seat.TimePassed(self._chain_time_s()))
-            await trio.sleep(self._plan.poll_s)
+            await self._ports.chain.wait_head(self._plan.poll_s)
 
     def _set_clock(self, head: Head) -> None:
         self._clock_s = max(float(head.timestamp_s), self._chain_time_s())
@@ -118,19 +119,33 @@ class ChainWatcherActor:
         """An idle development chain mines no blocks: its clock runs on from the last one."""
         return self._clock_s + trio.current_time() - self._clock_read_s
 
-    async def _read_to(self, last: int) -> bool:
-        while self._cursor < last:
-            until = min(self._cursor + BLOCKS_AT_ONCE, last)
-            events = await self._ports.chain.events(self._cursor + 1, until)
-            if isinstance(events, Unreachable):
-                log.warning("chain unreachable", reason=events.reason)
-                return False
-            for event in events:
-                await self._hear(event)
-            self._cursor = until
-        return True
+    async def _read_to(self, head: Head) -> None:
+        event: chain_follow.Event | None = chain_follow.HeadSeen(head)
+        while event is not None:
+            self._follow, effects = chain_follow.step(self._follow, event)
+            event = None
+            for effect in effects:
+                match effect:
+                    case chain_follow.Deliver(events):
+                        for located in events:
+                            await self._hear(located)
+                    case chain_follow.Withdraw(above):
+                        await self._withdraw(above)
+                    case chain_follow.ReadHeader(number):
+                        header = await self._ports.chain.header(number)
+                        event = self._read(header) or chain_follow.HeaderRead(number, _known(header))
+                    case chain_follow.ReadEvents(first, last, pin):
+                        read = await self._ports.chain.read(first, last, pin)
+                        event = self._read(read) or chain_follow.EventsRead(_located(read))
 
-    async def _hear(self, event: ChainEvent) -> None:
+    def _read(self, answer: object) -> chain_follow.Failed | None:
+        if not isinstance(answer, Unreachable):
+            return None
+        log.warning("chain unreachable", reason=answer.reason)
+        return chain_follow.Failed()
+
+    async def _hear(self, located: Located) -> None:
+        event = located.event
         if isinstance(event, WorkerEvent):
             return
         if isinstance(event, JobPosted):
@@ -138,15 +153,42 @@ class ChainWatcherActor:
             offers = self._plan.offers_work and idle and self._suits(event.terms)
             self._parts[event.job] = seat.hear(event, self._ports.chain.wallet, offers_work=offers)
             self._logs.setdefault(event.job, EventLog())
+            self._blocks[event.job] = []
             await self._plan.to_gossip.send(FollowJob(event.job))
             self._nursery.start_soon(self._announce, event)
         if event.job in self._parts:
-            index = self._heard.get(event.job, 0)
-            self._logs[event.job].put(index, event)
-            self._heard[event.job] = index + 1
+            blocks = self._blocks[event.job]
+            self._logs[event.job].put(len(blocks), event)
+            blocks.append(located.block)
             if isinstance(event, Assigned):
                 self._nursery.start_soon(self._follow_members, event)
             await self._step(event.job, seat.OnChain(event))
+
+    # -- When the chain replaces blocks
+
+    async def _withdraw(self, above: int) -> None:
+        for job, blocks in list(self._blocks.items()):
+            kept = sum(block <= above for block in blocks)
+            if kept < len(blocks):
+                log.warning("the chain was reorganised", job=job.hex()[:12], withdrawn=len(blocks) - kept)
+                del blocks[kept:]
+                self._logs[job].withdraw(kept)
+                await self._rewind(job)
+
+    async def _rewind(self, job: JobId) -> None:
+        before, events = self._parts[job], self._logs[job].so_far()
+        after = seat.rewind(before, events)
+        if before.working and not (events and after.working):
+            await self._work.stop(job)
+        if events:
+            self._parts[job] = after
+        else:  # not even posted any more
+            del self._parts[job], self._blocks[job]
+
+    def _forget_vanished(self) -> None:
+        """Events that an earlier incarnation of ours heard and the chain no longer has."""
+        for job, events in self._logs.items():
+            events.withdraw(len(self._blocks.get(job, ())))
 
     async def _follow_members(self, event: Assigned) -> None:
         keys: list[bytes] = []
@@ -173,7 +215,9 @@ class ChainWatcherActor:
     # -- Our parts
 
     async def _step(self, job: JobId, event: seat.Event) -> None:
-        before = self._parts[job]
+        before = self._parts.get(job)
+        if before is None:
+            return  # its posting was withdrawn while an action was under way
         after, effects = seat.step(before, event)
         self._parts[job] = after
         if before.state is not after.state:
@@ -182,7 +226,9 @@ class ChainWatcherActor:
             self._nursery.start_soon(self._perform, job, effect)
 
     async def _perform(self, job: JobId, effect: seat.Effect) -> None:
-        part = self._parts[job]
+        part = self._parts.get(job)
+        if part is None:
+            return
         match effect:
             case seat.FetchPackage():
                 await self._finish(job, seat.Action.FETCH, self._intake.fetch(part))
@@ -234,8 +280,8 @@ class ChainWatcherActor:
         match outcome:
             case Mined(_, gas_used):
                 log.info("call mined", call=name, gas=gas_used)
-            case Reverted(reason):
-                log.info("call refused", call=name, reason=reason)
+            case Reverted(reason, detail):
+                log.info("call refused", call=name, reason=reason, detail=detail)
             case Unreachable(reason):
                 log.warning("chain unreachable", call=name, reason=reason)
         return outcome
@@ -247,3 +293,11 @@ _ACTIONS = {
     Release: seat.Action.RELEASE,
     Withdraw: seat.Action.WITHDRAW,
 }
+
+
+def _known(header: Head | Unreachable | None) -> Head | None:
+    return header if isinstance(header, Head) else None
+
+
+def _located(read: Sequence[Located] | Unreachable) -> tuple[Located, ...]:
+    return () if isinstance(read, Unreachable) else tuple(read)

@@ -20,31 +20,54 @@ from protocols.round import Committee
 # -- A job, as its three actors see it -----------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Reorganized:
+    """The chain replaced blocks: of the job's events so far only the first `kept` happened."""
+
+    kept: int
+
+
 class EventLog:
-    """A job's chain events, append-only: a follower that restarts reads it again from the start."""
+    """A job's chain events in order; what a reorganisation withdraws is said to every follower."""
 
     def __init__(self) -> None:
         self._events: list[ChainEvent] = []
+        self._history: list[ChainEvent | Reorganized] = []
         self._grown = trio.Event()
 
+    def __len__(self) -> int:
+        return len(self._events)
+
     def put(self, index: int, event: ChainEvent) -> None:
-        """Append, unless a watcher that restarted reads again what is here."""
-        if index == len(self._events):
-            self._events.append(event)
-            self._grown.set()
-            self._grown = trio.Event()
+        """Event number `index` is this: known to a watcher that restarted and reads again, new, or another one now."""
+        if index < len(self._events) and self._events[index] == event:
+            return
+        self.withdraw(index)
+        self._events.append(event)
+        self._grow(event)
+
+    def withdraw(self, kept: int) -> None:
+        """Only the first `kept` events happened."""
+        if kept < len(self._events):
+            del self._events[kept:]
+            self._grow(Reorganized(kept))
 
     def so_far(self) -> tuple[ChainEvent, ...]:
         return tuple(self._events)
 
-    def follow(self, index: int = 0) -> Follower:
-        """Every event from `index` on, past and future."""
-        return Follower(self, index)
+    def open(self) -> tuple[tuple[ChainEvent, ...], Follower]:
+        """What has happened, and what comes after it."""
+        return self.so_far(), Follower(self, len(self._history))
 
-    async def wait_for(self, index: int) -> ChainEvent:
-        while index >= len(self._events):
+    def _grow(self, item: ChainEvent | Reorganized) -> None:
+        self._history.append(item)
+        self._grown.set()
+        self._grown = trio.Event()
+
+    async def wait_for(self, index: int) -> ChainEvent | Reorganized:
+        while index >= len(self._history):
             await self._grown.wait()
-        return self._events[index]
+        return self._history[index]
 
 
 class Follower:
@@ -57,10 +80,10 @@ class Follower:
     def __aiter__(self) -> Follower:
         return self
 
-    async def __anext__(self) -> ChainEvent:
-        event = await self._log.wait_for(self._index)
+    async def __anext__(self) -> ChainEvent | Reorganized:
+        item = await self._log.wait_for(self._index)
         self._index += 1
-        return event
+        return item
 
 
 @dataclass(frozen=True, slots=True)

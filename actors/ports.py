@@ -8,12 +8,13 @@ as a value. Tensors travel as content ids; the bytes lie in the `Store`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import trio
 
-from protocols.chain import Call, ChainEvent
+from protocols.chain import Call
+from protocols.chain_follow import Head, Located
 from protocols.ids import Address, Commitment, ContentId, Digest, JobId, PeerId, PubsubTopic, RoundNumber, Wei
 from protocols.package import ChallengePage
 from protocols.verdict import Verdict
@@ -109,13 +110,6 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    number: int
-    hash: bytes
-    timestamp_s: int
-
-
-@dataclass(frozen=True, slots=True)
 class Mined:
     """The call's transaction is in a block and did not revert."""
 
@@ -127,6 +121,8 @@ class Mined:
 class Reverted:
     reason: str
     """The custom error's name, or what the node said."""
+    detail: str = field(default="", compare=False)
+    """The same as a sentence that says what to do; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +143,20 @@ class Chain(Protocol):
     @property
     def wallet(self) -> Address: ...
     async def head(self) -> Head | Unreachable: ...
-    async def events(self, first: int, last: int) -> Sequence[ChainEvent] | Unreachable:
-        """Decoded logs of our contracts in blocks first … last, in order."""
+    async def header(self, number: int) -> Head | Unreachable | None:
+        """The block of this number; None if there is none (yet)."""
+
+    async def wait_head(self, timeout_s: float) -> None:
+        """Return when a new head is announced, at the latest after `timeout_s`."""
+
+    async def read(self, first: int, last: int, pin: bytes) -> Sequence[Located] | Unreachable:
+        """Decoded logs of our contracts in blocks first … last, in order, while block `last` has the hash `pin`."""
 
     async def send(self, call: Call) -> Outcome:
-        """Simulate, sign, send and wait until it is mined. A simulation that reverts is not sent."""
+        """Simulate, record, send and wait until it is mined. A simulation that reverts is not sent.
+
+        The same call while it is under way is the same transaction, also after a restart.
+        """
 
     async def balance(self, address: Address) -> Wei | Unreachable: ...
     async def credit(self, address: Address) -> Wei | Unreachable:

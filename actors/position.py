@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from protocols.chain import Certificate, ChainEvent, ProvingStarted, RoundCommitted, RoundNulled, Terms, TrainingStarted
@@ -37,6 +37,18 @@ class Position:
 def begin(job: JobId, terms: Terms) -> Position:
     tip = Tip(RoundNumber(0), ZERO_DIGEST, terms.initial_state)
     return Position(job, tip, tip)
+
+
+def rewind(position: Position, terms: Terms, events: Iterable[ChainEvent]) -> Position:
+    """After a reorganisation: `events` are all that happened. What we certified stands where they agree with it."""
+    fresh = begin(position.job, terms)
+    for event in events:
+        fresh = hear(fresh, event)
+    last = RoundNumber(fresh.chain.round - 1)
+    from_start = fresh.chain.round == 0 and 0 in position.ours
+    if from_start or position.ours.get(last) == fresh.chain:
+        return replace(fresh, here=position.here, ours=position.ours)
+    return fresh
 
 
 def certify(position: Position, certificate: Certificate) -> Position:

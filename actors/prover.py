@@ -16,10 +16,10 @@ import structlog
 import trio
 
 from actors.exchange import Exchange
-from actors.mail import CallWanted, JobContext, SetRecord, WatcherMail, round_key
+from actors.mail import CallWanted, JobContext, Reorganized, SetRecord, WatcherMail, round_key
 from actors.ports import Keys, Outbox, Ports, Proof, Record, Refused, Unreachable
 from actors.trainer import read_receipt
-from protocols.chain import Entry, Evidence, ProofAccepted, ProvingStarted, RoundCommitted, SubmitProof
+from protocols.chain import ChainEvent, Entry, Evidence, ProofAccepted, ProvingStarted, RoundCommitted, SubmitProof
 from protocols.draw import Sample, compute_challenge_seed, draw_sample
 from protocols.evidence import build_evidence, set_root
 from protocols.ids import Digest, RoundNumber
@@ -59,23 +59,34 @@ class ProverActor:
 
     async def run(self, started: Callable[[], None]) -> None:
         started()
+        while True:
+            self._progress = _Progress()
+            past, follower = self._context.log.open()
+            async with trio.open_nursery() as nursery:
+                for event in past:
+                    self._hear(event, nursery)
+                async for item in follower:
+                    if isinstance(item, Reorganized):
+                        break  # what is being proved may not have been asked for
+                    self._hear(item, nursery)
+                nursery.cancel_scope.cancel()
+
+    def _hear(self, event: ChainEvent, nursery: trio.Nursery) -> None:
         me = self._context.committee.me
-        async with trio.open_nursery() as nursery:
-            async for event in self._context.log.follow():
-                match event:
-                    case RoundCommitted():
-                        self._progress.committed.append(event)
-                        if event.participants >> me & 1:
-                            # At once: when the proof is due, those who have the set may be out of reach.
-                            nursery.start_soon(self._entries, event.round)
-                    case ProofAccepted(_, worker, sample) if worker == self._context.me:
-                        self._progress.accepted.add(sample)
-                        self._progress.changed.set()
-                        self._progress.changed = trio.Event()
-                    case ProvingStarted():
-                        nursery.start_soon(self._prove, event)
-                    case _:
-                        pass
+        match event:
+            case RoundCommitted():
+                self._progress.committed.append(event)
+                if event.participants >> me & 1:
+                    # At once: when the proof is due, those who have the set may be out of reach.
+                    nursery.start_soon(self._entries, event.round)
+            case ProofAccepted(_, worker, sample) if worker == self._context.me:
+                self._progress.accepted.add(sample)
+                self._progress.changed.set()
+                self._progress.changed = trio.Event()
+            case ProvingStarted():
+                nursery.start_soon(self._prove, event)
+            case _:
+                pass
 
     async def _prove(self, challenge: ProvingStarted) -> None:
         context, me = self._context, self._context.committee.me

@@ -21,7 +21,7 @@ from protocols.ids import Address, Wei
 from protocols.waku import MIN_OWN_CLUSTER
 
 ADDRESS_FILE = "addresses.json"  # in a running node's folder: what it listens on
-NOTHING, ONE_ETHER = Wei(0), Wei(10**18)
+NOTHING, TEN_MILLIETHER, ONE_ETHER = Wei(0), Wei(10**16), Wei(10**18)
 
 # -- Checks --------------------------------------------------------------------
 
@@ -56,6 +56,15 @@ def _rpc_url(value: str) -> str | None:
     except ValueError:
         usable = False
     return None if usable else "has an entry that is no URL like http://127.0.0.1:8545"
+
+
+def _ws_url(value: str) -> str | None:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    return None if usable else "has an entry that is no URL like ws://127.0.0.1:8545"
 
 
 def _address(value: str) -> str | None:
@@ -104,7 +113,7 @@ class RpcUrl:
 @dataclass(frozen=True, slots=True)
 class ChainConfig:
     rpc_urls: Annotated[tuple[RpcUrl, ...], _some(_rpc_url)]
-    """Tried in this order."""
+    """The first that works is asked; of three or more, more than half must agree on a block before it is believed."""
     chain_id: Annotated[int, between(1, 2**64 - 1)]
     jobs: Annotated[Address | None, _address] = None
     """The Jobs contract; the others are asked of it. None: nobody has named one yet."""
@@ -112,6 +121,14 @@ class ChainConfig:
     """The block of its deployment: no log before it is read."""
     confirmations: Annotated[int, between(0, 10_000)] = 0
     poll_s: Annotated[float, between(0.05, 600)] = 1.0
+    ws_urls: Annotated[tuple[RpcUrl, ...], _each(_ws_url)] = ()
+    """Websockets that announce new heads; without one, polling finds them."""
+    max_fee_gwei: Annotated[float, between(0.001, 1_000_000)] = 500.0
+    """Most per gas, tip included: dearer, and nothing is sent."""
+    daily_limit_wei: Annotated[Wei, between(0, 2**128)] = NOTHING
+    """Most that leaves the wallet in 24 hours: gas, stakes and budgets. 0 is no limit."""
+    low_balance_wei: Annotated[Wei, between(0, 2**128)] = TEN_MILLIETHER
+    """Below it the log warns."""
     development: bool = False
     """A chain for trying out: jobs paid on evaluation alone, an SRS made locally and a test beacon are accepted."""
 

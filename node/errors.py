@@ -136,6 +136,12 @@ def find_error(error: BaseException) -> UserError | Escalated | None:
     return escalated
 
 
+def split_advice(sentence: str) -> tuple[str, str]:
+    """(problem, remedy) of "problem: remedy"; without a colon the remedy is to look."""
+    problem, _, remedy = sentence.partition(": ")
+    return problem, remedy or "nothing can be done about it now"
+
+
 def describe_os_error(error: OSError) -> str:
     """Say what the system said, without path and number: the caller names the file."""
     return (error.strerror or type(error).__name__).lower()

@@ -21,14 +21,15 @@ from actors.ports import Gossip, Mined, Network, Outbox, PeerEvent, Reverted, Un
 from node.adapters import compute as compute_adapter
 from node.adapters import prover as prover_adapter
 from node.adapters.compute import ChildCompute
-from node.adapters.evm import EvmChain, connect
+from node.adapters.evm import EvmChain, Journal
 from node.adapters.libp2p import LibP2PConfig, Role, load_client_tls, load_server_tls, open_network
 from node.adapters.prover import ChildProver
 from node.archive import MessageArchive, Retention, open_archive
+from node.chain_link import connect_chain
 from node.client.pack import Report
 from node.client.session import Session
 from node.config import ADDRESS_FILE, Config, jobs_address, keys_folder
-from node.errors import CallReverted, ChainError, ConfigError
+from node.errors import CallReverted, ChainError, ConfigError, split_advice
 from node.identity import Keys, NodeVault, load_keys, peer_id
 from node.key_file import find_passphrase
 from node.store import DiskStore, open_store
@@ -141,8 +142,7 @@ async def _open_parts(config: Config, path: Path, role: Role) -> AsyncIterator[P
     jobs = jobs_address(config, path)
     with open_store(config.data_dir, blobs_mib=config.store.blobs_mib) as store, _scratch(config) as scratch:
         vault = NodeVault(keys, store)
-        url = config.chain.rpc_urls[0].reveal()
-        async with connect(url, jobs=jobs, signer=vault, chain_id=config.chain.chain_id) as chain:  # noqa: SIM117
+        async with connect_chain(config, jobs, vault, Journal(store)) as chain:  # noqa: SIM117
             async with trio.open_nursery() as children:
                 cpu, memory = config.work.cpu_s, config.work.memory_mib * MIB
                 training = compute_adapter.Settings(memory, cpu, threads=config.work.threads or 1)
@@ -233,8 +233,9 @@ async def _send_registration(parts: Parts, stake_wei: Wei) -> None:
     match await chain.send(call):
         case Mined(_, gas_used):
             log.info("registered", wallet=vault.wallet, stake_wei=stake_wei, gas=gas_used)
-        case Reverted(reason):
-            raise CallReverted("registration", f"Workers refuses it: {reason}", "check the wallet's balance and keys")
+        case Reverted(reason, detail):
+            problem, remedy = split_advice(detail or f"{reason}: check the wallet's balance and keys")
+            raise CallReverted("registration", problem, remedy)
         case Unreachable(reason):
             raise ChainError("chain", reason, "check chain.rpc_urls")
 
@@ -266,7 +267,8 @@ async def open_session(config: Config, path: Path, report: Report) -> AsyncItera
         house = parts.house(offers_work=False, hosts_jobs=False)
         await nursery.start(_start, house.supervise_link())
         session = Session(
-            house, parts.chain, parts.vault, parts.compute, parts.prover, config.chain.first_block, report
-        )
+            house, parts.chain, parts.vault, parts.compute, parts.prover, config.chain.first_block,
+            config.chain.confirmations, report,
+        )  # fmt: skip
         yield session
         nursery.cancel_scope.cancel()

@@ -12,7 +12,7 @@ Spec: protocols/README.md, "Seats"; DESIGN §4.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -179,6 +179,26 @@ Step = tuple[Part, tuple[Effect, ...]]
 def hear(event: JobPosted, me: Address, *, offers_work: bool) -> Part:
     """Return the part that begins with a job's posting."""
     return Part(event.job, event.terms, event.requester, me, offers_work, event.join_deadline_s)
+
+
+def rewind(part: Part, events: Iterable[ChainEvent]) -> Part:
+    """After a reorganisation: `events` are all that happened since the posting; what the node did itself stands.
+
+    Work for other seats than those that now are, and children that were closed, begin again from the package.
+    """
+    fresh = Part(part.job, part.terms, part.requester, part.me, part.offers_work, part.join_deadline_s)
+    for event in events:
+        fresh = _hear_chain(fresh, event)
+    fresh = replace(fresh, live=part.live, now_s=part.now_s, busy=part.busy, retry_s=part.retry_s)
+    ended = fresh.state not in _RUNNING
+    if ended:
+        fresh = replace(fresh, released=part.released, withdrawn=part.withdrawn)
+    if part.stopped and not ended:
+        return fresh
+    if part.working and fresh.workers != part.workers:
+        return replace(fresh, fitness=part.fitness)
+    opened = part.opened and fresh.wraps == part.wraps
+    return replace(fresh, fitness=part.fitness, opened=opened, working=part.working, stopped=part.stopped)
 
 
 # -- Transition ----------------------------------------------------------------

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 import trio
 
-from actors.ports import Head, Mined, Outcome, Reverted, Unreachable
+from actors.ports import Mined, Outcome, Reverted, Unreachable
 from protocols.abi import checksum_address
 from protocols.chain import Call, ChainEvent, CommitRound, Post, Register, SubmitProof, TopUp
+from protocols.chain_follow import Head, Located
 from protocols.eip712 import Binding, Domain, compute_digest
 from protocols.ids import Address, Digest, Wei
 from protocols.job import (
@@ -80,7 +81,15 @@ class Block:
 
     @property
     def hash(self) -> bytes:
-        return keccak256(b"skynet-sim block" + self.number.to_bytes(8, "big"))
+        return _block_hash(self.number)
+
+    @property
+    def head(self) -> Head:
+        return Head(self.number, self.hash, self.timestamp_s, _block_hash(self.number - 1) if self.number else b"")
+
+
+def _block_hash(number: int) -> bytes:
+    return keccak256(b"skynet-sim block" + number.to_bytes(8, "big"))
 
 
 @dataclass(slots=True)
@@ -257,8 +266,23 @@ class SimWallet:
     async def head(self) -> Head | Unreachable:
         if lost := await self._ask():
             return lost
-        block = self._chain.blocks[-1]
-        return Head(block.number, block.hash, block.timestamp_s)
+        return self._chain.blocks[-1].head
+
+    async def header(self, number: int) -> Head | Unreachable | None:
+        if lost := await self._ask():
+            return lost
+        return self._chain.blocks[number].head if 0 <= number < len(self._chain.blocks) else None
+
+    async def wait_head(self, timeout_s: float) -> None:
+        await trio.sleep(timeout_s)
+
+    async def read(self, first: int, last: int, pin: bytes) -> Sequence[Located] | Unreachable:
+        if lost := await self._ask():
+            return lost
+        if self._chain.blocks[last].hash != pin:
+            return Unreachable("the chain was reorganised while it was read")
+        blocks = self._chain.blocks[max(first, 0) : last + 1]
+        return [Located(event, block.number) for block in blocks for event in block.events]
 
     async def events(self, first: int, last: int) -> Sequence[ChainEvent] | Unreachable:
         if lost := await self._ask():

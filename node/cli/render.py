@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from node.client.jobspec import WEI_PER_ETHER
-from node.client.progress import Happened, PeersSeen, Posted, Progress, RoundSeen, Stage
+from node.client.progress import Happened, PeersSeen, Posted, Progress, RoundSeen, Stage, TakenBack
 from protocols.chain import (
     Applied,
     Assigned,
@@ -189,6 +189,8 @@ def _line(progress: Progress) -> str:
             return f"round {number + 1}: loss {loss:.4f}, held-out accuracy {accuracy:.3f}, {workers} workers"
         case Happened(event):
             return _event_line(event)
+        case TakenBack(kept):
+            return f"the chain was reorganised: only the first {kept} events happened"
 
 
 def _event_line(event: object) -> str:

@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import trio
-
-from actors.ports import Head, Mined, Reverted, Unreachable
-from node.adapters.evm import EvmChain, LocalSigner, connect
+from actors.ports import Mined, Reverted, Unreachable
+from node.adapters.evm import EvmChain, LocalSigner
 from node.adapters.evm.signing import Signer
-from node.client.progress import Happened
+from node.chain_link import connect_chain
+from node.client.feed import Feed
+from node.client.progress import Happened, TakenBack
 from node.config import Config, jobs_address, keys_folder
-from node.errors import CallReverted, ChainError, JobFailed
+from node.errors import CallReverted, ChainError, JobFailed, split_advice
 from node.identity import load_identity, load_keys
 from node.key_file import find_passphrase
 from protocols.chain import (
@@ -30,6 +30,7 @@ from protocols.chain import (
     Withdraw,
     WorkerEvent,
 )
+from protocols.chain_follow import Head
 from protocols.ids import Address, Digest, JobId, Wei
 
 POLL_S = 0.25
@@ -46,9 +47,10 @@ class ListedJob:
 class Ledger:
     """The contracts, for one wallet. Errors are `UserError`s."""
 
-    def __init__(self, chain: EvmChain, first_block: int) -> None:
+    def __init__(self, chain: EvmChain, first_block: int, confirmations: int) -> None:
         self.chain = chain
         self._first_block = first_block
+        self._confirmations = confirmations
 
     # -- Reading
 
@@ -56,7 +58,7 @@ class Ledger:
         """Return what the chain has so far, of one job or of all. Raises ChainError."""
         head = await self.chain.head()
         last = head.number if isinstance(head, Head) else self._first_block
-        events = await self.chain.traced_events(self._first_block, last)
+        events = await self.chain.traced_events(self._first_block, last, job)
         if isinstance(events, Unreachable):
             raise ChainError("chain", events.reason, "check chain.rpc_urls and try again")
         kept = ((e, gas) for e, gas in events if not isinstance(e, WorkerEvent))
@@ -102,19 +104,9 @@ class Ledger:
     async def _posted(self, job: JobId) -> JobPosted:
         return next(h.event for h in await self.job_events(job) if isinstance(h.event, JobPosted))
 
-    async def follow_chain(self, job: JobId) -> AsyncGenerator[Happened, None]:
-        """Yield the job's events from its posting on, for ever."""
-        cursor = self._first_block
-        while True:
-            head = await self.chain.head()
-            if isinstance(head, Head) and head.number >= cursor:
-                events = await self.chain.traced_events(cursor, head.number)
-                if not isinstance(events, Unreachable):
-                    cursor = head.number + 1
-                    for event, gas_used in events:
-                        if not isinstance(event, WorkerEvent) and event.job == job:
-                            yield Happened(event, gas_used)
-            await trio.sleep(POLL_S)
+    def follow_chain(self, job: JobId) -> AsyncGenerator[Happened | TakenBack, None]:
+        """Yield the job's events from its posting on, for ever, and what a reorganisation takes back."""
+        return Feed(self.chain, job, self._first_block, self._confirmations, POLL_S).follow()
 
     # -- Sending
 
@@ -123,11 +115,12 @@ class Ledger:
         match await self.chain.send(call):
             case Mined() as mined:
                 return mined
-            case Reverted(reason):
+            case Reverted(reason, detail):
                 name = type(call).__name__
-                raise CallReverted(
-                    name, f"the contract refuses it: {reason}", "check the job's state with `skynet job show`"
-                )
+                if detail:
+                    raise CallReverted(f"{name} ({reason})", *split_advice(detail))
+                remedy = "check the job's state with `skynet job show`"
+                raise CallReverted(name, f"the contract refuses it: {reason}", remedy)
             case Unreachable(reason):
                 raise ChainError("chain", reason, "check chain.rpc_urls and try again")
 
@@ -160,9 +153,8 @@ async def open_ledger(config: Config, path: Path, *, signs: bool = False) -> Asy
     signer: Signer = _Onlooker(load_identity(folder).wallet)
     if signs:
         signer = LocalSigner(load_keys(folder, find_passphrase(config.keys.passphrase_file)).wallet)
-    url, jobs = config.chain.rpc_urls[0].reveal(), jobs_address(config, path)
-    async with connect(url, jobs=jobs, signer=signer, chain_id=config.chain.chain_id) as chain:
-        yield Ledger(chain, config.chain.first_block)
+    async with connect_chain(config, jobs_address(config, path), signer) as chain:
+        yield Ledger(chain, config.chain.first_block, config.chain.confirmations)
 
 
 class _Onlooker:

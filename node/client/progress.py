@@ -37,6 +37,13 @@ class Happened:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenBack:
+    """The chain was reorganised: of the job's events so far only the first `kept` happened."""
+
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoundSeen:
     """A worker's report of a certified round: not proved, shown as said."""
 
@@ -47,4 +54,4 @@ class RoundSeen:
     workers: int
 
 
-Progress = Stage | PeersSeen | Posted | Happened | RoundSeen
+Progress = Stage | PeersSeen | Posted | Happened | TakenBack | RoundSeen

@@ -75,9 +75,10 @@ class Session(Ledger):
         compute: ChildCompute,
         prover: ChildProver,
         first_block: int,
+        confirmations: int,
         report: Report,
     ) -> None:
-        super().__init__(chain, first_block)
+        super().__init__(chain, first_block, confirmations)
         self._house = house
         self._vault = vault
         self._compute = compute
@@ -140,13 +141,13 @@ class Session(Ledger):
             async for happened in events:
                 if show is not None:
                     await show(happened)
-                match happened.event:
-                    case Assigned(_, workers):
+                match happened:
+                    case Happened(Assigned(_, workers)):
                         wraps = tuple([await self._wrap(job, worker) for worker in workers])
                         await self._send_unless_done(DeliverKeys(job, wraps))
-                    case KeysDelivered():
+                    case Happened(KeysDelivered()):
                         return True
-                    case JobEnded():
+                    case Happened(JobEnded()):
                         return False
                     case _:
                         pass
@@ -189,7 +190,7 @@ class Session(Ledger):
     async def _watch_chain(self, job: JobId, mail: ShedOldest[JobMail], send: trio.MemorySendChannel[Progress]) -> None:
         async with aclosing(self.follow_chain(job)) as events:
             async for happened in events:
-                if isinstance(happened.event, Assigned):
+                if isinstance(happened, Happened) and isinstance(happened.event, Assigned):
                     members = [await self.chain.worker_keys(worker) for worker in happened.event.workers]
                     keys = frozenset(m[0] for m in members if isinstance(m, tuple))
                     await self._house.boxes["gossip"].send(JoinJob(job, keys, mail, acknowledge=False))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.position import Position, Tip, begin, certify, hear, may_vote
+from actors.position import Position, Tip, begin, certify, hear, may_vote, rewind
 from protocols.chain import (
     Certificate,
     ChainEvent,
@@ -138,3 +138,28 @@ def test_here_is_never_behind_the_chain(story: list[str]) -> None:
         assert position.chain.round <= position.here.round <= position.chain.round + 2
         if position.here.round == position.chain.round:
             assert position.here == position.chain
+
+
+def test_a_reorganisation_leaves_us_ahead_of_the_chain() -> None:
+    """The chain lost rounds that we certified: it will have them again, and we go on from ours."""
+    ahead = fold(TrainingStarted(JOB, 9), ZERO, ONE, committed(ZERO), committed(ONE), TWO)
+    for kept in ([TrainingStarted(JOB, 9)], [TrainingStarted(JOB, 9), committed(ZERO)]):
+        after = rewind(ahead, TERMS, kept)
+        assert after.here == tip_of(TWO)
+        assert after.chain.round == len(kept) - 1
+        assert hear(after, committed(ONE if len(kept) == 2 else ZERO)).here == tip_of(TWO)
+
+
+def test_a_reorganisation_takes_back_what_only_the_chain_told_us() -> None:
+    told = fold(TrainingStarted(JOB, 9), committed(ZERO), committed(ONE), ProvingStarted(JOB, 1, 9))
+    after = rewind(told, TERMS, [TrainingStarted(JOB, 9), committed(ZERO)])
+    assert after.here == after.chain == tip_of(ZERO)
+    assert not after.proving
+
+
+def test_the_chain_decides_otherwise_after_a_reorganisation() -> None:
+    other = certificate(0, b"x")
+    ahead = fold(TrainingStarted(JOB, 9), ZERO, ONE, committed(ZERO))
+    after = rewind(ahead, TERMS, [TrainingStarted(JOB, 9), committed(other)])
+    assert after.here == tip_of(other)
+    assert not after.ours

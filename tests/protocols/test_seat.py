@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -50,6 +51,7 @@ from protocols.seat import (
     Effect,
     Event,
     FetchPackage,
+    Fitness,
     OnChain,
     OpenPages,
     Part,
@@ -60,6 +62,7 @@ from protocols.seat import (
     hear,
     is_engaged,
     is_over,
+    rewind,
     step,
 )
 
@@ -456,3 +459,54 @@ def test_in_the_end_every_part_is_over(seed: int) -> None:
     assert not events
     assert is_over(part)
     assert part.stopped
+
+
+# -- Reorganisations ------------------------------------------------------------------------
+
+
+def working(*more: ChainEvent) -> Part:
+    part, _ = live(*APPLIED, ASSIGNED, KEYS, WorkerReady(JOB, ME), TRAINING, now_s=50.0)
+    return run(part, FETCHED, CHECKED, OPENED, STARTED, *more)[0]
+
+
+def test_a_round_that_was_orphaned_is_open_again_and_work_goes_on() -> None:
+    part = working(committed(0))
+    back = rewind(part, (*APPLIED, ASSIGNED, KEYS, WorkerReady(JOB, ME), TRAINING))
+    assert back == replace(working(), now_s=part.now_s)
+    assert back.working
+    assert back.next_round == 0
+
+
+def test_an_application_that_was_orphaned_is_made_again() -> None:
+    fit, _ = run(live(now_s=1.0)[0], FETCHED, CHECKED, ActionDone(Action.APPLY, ok=True), Applied(JOB, ME))
+    _, effects = run(rewind(fit, ()), TimePassed(9.0))
+    assert calls(effects) == [Apply(JOB)]
+
+
+def test_other_seats_after_a_reorganisation_begin_from_the_package() -> None:
+    others = Assigned(JOB, (CAROL, ME, BOB), READY_S)
+    back = rewind(working(), (*APPLIED, others))
+    assert not back.working
+    assert not back.opened
+    assert back.workers == others.workers
+    assert back.fitness is Fitness.FIT
+    assert calls(run(back, KEYS, TimePassed(60.0))[1]) == []
+    assert OpenPages(b"for me") in run(back, KEYS, TimePassed(60.0))[1]
+
+
+def test_a_job_that_had_ended_and_has_not_fetches_what_it_closed() -> None:
+    part, _ = live(*APPLIED, ASSIGNED, KEYS, *ROUNDS, *PROOFS, *SETTLED)
+    over, _ = run(part, STOPPED, ActionDone(Action.WITHDRAW, ok=True), ActionDone(Action.RELEASE, ok=True))
+    back = rewind(over, (*APPLIED, ASSIGNED, KEYS, *ROUNDS))
+    assert not back.withdrawn
+    assert not back.stopped
+    assert FetchPackage() in run(back, TimePassed(60.0))[1]
+
+
+@given(st.integers(0, 20), st.integers(0, 20))
+def test_rewinding_is_replaying_less(cut: int, kept: int) -> None:
+    events = (*APPLIED, ASSIGNED, KEYS, WorkerReady(JOB, ME), *ROUNDS, *PROOFS, *SETTLED)
+    back = rewind(live(*events[:cut], now_s=50.0)[0], events[: min(kept, cut)])
+    replayed, _ = live(*events[: min(kept, cut)], now_s=50.0)
+    for name in ("state", "applicants", "workers", "wraps", "ready", "next_round", "participations", "proofs"):
+        assert getattr(back, name) == getattr(replayed, name)

@@ -1,7 +1,7 @@
-"""The `Chain` port: the contracts, seen from one wallet through one endpoint.
+"""The `Chain` port: the contracts, seen from one wallet through the endpoints of a pool.
 
 The one rule: only the address of `Jobs` is configured. It names the other contracts, and its chain id is what
-the endpoint says and what the wallet signs.
+the endpoints say and what the wallet signs. What is wrong with either is found here, before gas is spent.
 """
 
 from __future__ import annotations
@@ -11,38 +11,40 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from actors.ports import Head, Outcome, Reverted, Unreachable
+import trio
+
+from actors.ports import Outcome, Reverted, Unreachable
+from node.adapters.evm.bell import listen
 from node.adapters.evm.coding import (
     Contract,
     Unencodable,
-    decode_event,
     decode_result,
     encode_call,
     encode_function,
     name_revert,
 )
+from node.adapters.evm.logs import LogReader, locate
+from node.adapters.evm.outbox import Journal
+from node.adapters.evm.pool import Pool, Rpc, open_pool
 from node.adapters.evm.rpc import (
-    AnswerTooLarge,
     Endpoint,
     Failure,
     Unavailable,
-    open_endpoint,
     read_data,
-    read_field,
     read_quantity,
     to_hex,
 )
 from node.adapters.evm.sending import Request, Sender
-from node.adapters.evm.signing import Signer
+from node.adapters.evm.signing import ExternalSigner, Signer
 from node.artifacts import Name
 from node.errors import ChainError
 from protocols.abi import address_bytes, checksum_address
 from protocols.chain import Call, ChainEvent
-from protocols.ids import Address, Digest, Wei
-
-LOG_SPLITS = 7  # 2,000 blocks down to 16; an endpoint that refuses even that means its rate limit
-# What endpoints say when a range of blocks holds too much for one answer; there is no common code.
-TOO_MUCH = ("limit", "more than", "too many", "too large", "exceed", "range", "response size")
+from protocols.chain_follow import Head, Located
+from protocols.chain_outbox import Policy
+from protocols.chain_spending import Limits
+from protocols.ids import Address, Digest, JobId, Wei
+from protocols.keccak import keccak256
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,35 +60,88 @@ class Addresses:
         return {"Jobs": self.jobs, "Workers": self.workers, "Verifiers": self.verifiers}[contract]
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a configuration says of the chain; None says nothing."""
+
+    chain_id: int | None = None
+    development: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How carefully money is spent."""
+
+    journal: Journal | None = None
+    """None forgets what was sent when the program ends."""
+    limits: Limits = Limits()  # noqa: RUF009 - frozen
+    policy: Policy = Policy()  # noqa: RUF009 - frozen
+
+
 @asynccontextmanager
-async def connect(url: str, *, jobs: Address, signer: Signer, chain_id: int | None = None) -> AsyncIterator[EvmChain]:
+async def connect(
+    url: str | Sequence[str],
+    *,
+    jobs: Address,
+    signer: Signer | ExternalSigner,
+    chain_id: int | None = None,
+    development: bool | None = None,
+    ws_urls: Sequence[str] = (),
+    care: Care = Care(),
+) -> AsyncIterator[EvmChain]:
     """Open the contracts behind `jobs`. Raises ChainError: no answer, another chain, no such contract there."""
-    if not url.startswith(("http://", "https://")):
+    urls = (url,) if isinstance(url, str) else tuple(url)
+    if not all(u.startswith(("http://", "https://")) for u in urls):
         raise ChainError("chain.rpc_urls", "not an http(s) URL", "give the address of a JSON-RPC endpoint")
     try:
         address_bytes(jobs)
     except ValueError:
         raise ChainError("chain.jobs", "not an address", "give 0x and 40 hex digits") from None
-    async with open_endpoint(url) as endpoint:
-        served = await read_chain_id(endpoint)
+    async with open_pool(urls) as pool:
+        served = await read_chain_id(pool)
         if chain_id is not None and served != chain_id:
             remedy = "correct chain.rpc_urls or chain.chain_id"
-            raise ChainError(endpoint.name, f"serves chain {served}, not {chain_id}", remedy)
-        addresses = await _find_contracts(endpoint, jobs, served)
-        yield EvmChain(endpoint, addresses, signer, served)
+            raise ChainError(pool.name, f"serves chain {served}, not {chain_id}", remedy)
+        addresses = await _find_contracts(pool, jobs, served)
+        chain = EvmChain(pool, addresses, signer, served, care)
+        await _check_development(chain, development)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(chain.tend)
+            for ws_url in ws_urls:
+                nursery.start_soon(listen, ws_url, pool.ring)
+            yield chain
+            nursery.cancel_scope.cancel()
 
 
-async def read_chain_id(endpoint: Endpoint) -> int:
-    """Raises ChainError if nothing there speaks JSON-RPC."""
+async def _check_development(chain: EvmChain, expected: bool | None) -> None:
+    if expected is None:
+        return
+    found = await chain.is_development()
+    if isinstance(found, Unreachable):
+        raise ChainError("chain", found.reason, "try again")
+    if found == expected:
+        return
+    if found:
+        problem = f"is false, but the contracts at {chain.jobs_address} are a development deployment"
+        remedy = "their beacon can be predicted: correct chain.jobs, or set chain.development = true to try things out"
+        raise ChainError("chain.development", problem, remedy)
+    problem = f"is true, but the contracts at {chain.jobs_address} take only the ceremony's keys and proved training"
+    raise ChainError("chain.development", problem, "set it to false, or correct chain.jobs")
+
+
+async def read_chain_id(rpc: Rpc) -> int:
+    """Raises ChainError if nothing there speaks JSON-RPC, or if the endpoints of a pool serve different chains."""
     try:
-        return read_quantity(await endpoint.request("eth_chainId"))
+        if isinstance(rpc, Pool):
+            return read_quantity(await rpc.same_everywhere("eth_chainId"))
+        return read_quantity(await rpc.request("eth_chainId"))
     except (Unavailable, Failure) as error:
-        problem = str(error).removeprefix(f"{endpoint.name}: ")
+        problem = str(error).removeprefix(f"{rpc.name}: ")
         remedy = "start the chain, or correct chain.rpc_urls"
-        raise ChainError(endpoint.name, f"no JSON-RPC answer: {problem}", remedy) from None
+        raise ChainError(rpc.name, f"no JSON-RPC answer: {problem}", remedy) from None
 
 
-async def _find_contracts(endpoint: Endpoint, jobs: Address, chain_id: int) -> Addresses:
+async def _find_contracts(endpoint: Rpc, jobs: Address, chain_id: int) -> Addresses:
     remedy = "correct chain.jobs, or deploy with `skynet deploy`"
     try:
         code = await endpoint.request("eth_getCode", jobs, "latest")
@@ -94,6 +149,8 @@ async def _find_contracts(endpoint: Endpoint, jobs: Address, chain_id: int) -> A
             raise ChainError(jobs, f"no contract at this address on chain {chain_id}", remedy)
         names = ("workers", "verifiers", "beacon")
         found = [(await _view(endpoint, "Jobs", jobs, name))[0] for name in names]
+        if (await _view(endpoint, "Workers", found[0], "jobs"))[0] != jobs.lower():
+            raise ValueError("its Workers contract belongs to another one")
     except (Failure, ValueError) as error:
         raise ChainError(jobs, f"not SkyNet's Jobs contract on chain {chain_id} ({error})", remedy) from None
     except Unavailable as error:
@@ -102,7 +159,7 @@ async def _find_contracts(endpoint: Endpoint, jobs: Address, chain_id: int) -> A
     return Addresses(jobs, workers, verifiers, beacon)
 
 
-async def _view(endpoint: Endpoint, contract: Name, address: Address, function: str, *arguments: Any) -> Any:
+async def _view(endpoint: Rpc, contract: Name, address: Address, function: str, *arguments: Any) -> Any:
     call = {"to": address, "data": to_hex(encode_function(contract, function, *arguments))}
     answer = await endpoint.request("eth_call", call, "latest")
     return decode_result(contract, function, read_data(answer))
@@ -111,12 +168,22 @@ async def _view(endpoint: Endpoint, contract: Name, address: Address, function: 
 class EvmChain:
     """Implements `actors.ports.Chain`."""
 
-    def __init__(self, endpoint: Endpoint, addresses: Addresses, signer: Signer, chain_id: int) -> None:
-        self._endpoint = endpoint
+    def __init__(
+        self,
+        endpoint: Pool | Endpoint,
+        addresses: Addresses,
+        signer: Signer | ExternalSigner,
+        chain_id: int,
+        care: Care = Care(),
+    ) -> None:
+        self._endpoint = endpoint if isinstance(endpoint, Pool) else Pool((endpoint,))
         self._addresses = addresses
         self._wallet = signer.wallet
         self._chain_id = chain_id
-        self._sender = Sender(endpoint, signer, chain_id)
+        self._sender = Sender(
+            self._endpoint, signer, chain_id, journal=care.journal, policy=care.policy, limits=care.limits
+        )
+        self._logs = LogReader(self._endpoint, (addresses.jobs, addresses.workers))
         self._beacons: dict[int, Digest] = {}
 
     def __repr__(self) -> str:
@@ -141,60 +208,63 @@ class EvmChain:
     # -- Reading
 
     async def head(self) -> Head | Unreachable:
+        """The highest block that a quorum of the endpoints has."""
         try:
-            block = await self._endpoint.request("eth_getBlockByNumber", "latest", False)
-            number, timestamp_s = (
-                read_quantity(read_field(block, "number")),
-                read_quantity(read_field(block, "timestamp")),
-            )
-            return Head(number, read_data(read_field(block, "hash")), timestamp_s)
-        except (Failure, Unavailable, ValueError) as error:
-            return Unreachable(str(error))
-
-    async def events(self, first: int, last: int) -> Sequence[ChainEvent] | Unreachable:
-        try:
-            logs = await self._logs(first, last)
-            decoded = (decode_event([read_data(t) for t in log["topics"]], read_data(log["data"])) for log in logs)
-            return tuple(event for event in decoded if event is not None)
+            return await self._endpoint.head()
         except (Failure, Unavailable) as error:
             return Unreachable(str(error))
-        except (ValueError, KeyError, TypeError) as error:
-            return Unreachable(f"{self._endpoint.name}: malformed logs ({error})")
 
-    async def traced_events(self, first: int, last: int) -> Sequence[tuple[ChainEvent, int]] | Unreachable:
-        """Events with the gas that their transactions used, for those who want to see what things cost."""
+    async def header(self, number: int) -> Head | Unreachable | None:
         try:
-            traced = []
-            gas_used: dict[str, int] = {}
-            for log in await self._logs(first, last):
-                event = decode_event([read_data(t) for t in log["topics"]], read_data(log["data"]))
-                name = log["transactionHash"]
-                if event is not None and name not in gas_used:
-                    receipt = await self._endpoint.request("eth_getTransactionReceipt", name)
-                    gas_used[name] = read_quantity(read_field(receipt, "gasUsed"))
-                if event is not None:
-                    traced.append((event, gas_used[name]))
-            return tuple(traced)
-        except (Failure, Unavailable, ValueError) as error:
+            return await self._endpoint.header(number)
+        except (Failure, Unavailable) as error:
             return Unreachable(str(error))
 
-    async def _logs(self, first: int, last: int, splits: int = LOG_SPLITS) -> list[dict[str, Any]]:
-        """In order; asks for half where the whole is too much."""
-        sources = [self._addresses.jobs, self._addresses.workers]
-        wanted = {"fromBlock": hex(first), "toBlock": hex(last), "address": sources}
+    async def wait_head(self, timeout_s: float) -> None:
+        await self._endpoint.wait_head(timeout_s)
+
+    async def read(self, first: int, last: int, pin: bytes) -> Sequence[Located] | Unreachable:
         try:
-            logs = await self._endpoint.request("eth_getLogs", wanted)
-        except (AnswerTooLarge, Failure) as error:
-            if first >= last or not splits or not _is_too_much(error):
-                raise
-            middle = (first + last) // 2
-            halves = ((first, middle), (middle + 1, last))
-            return [log for a, b in halves for log in await self._logs(a, b, splits - 1)]
-        if not isinstance(logs, list) or not all(isinstance(log, dict) for log in logs):
-            raise ValueError("not a list of logs")
-        own = {address.lower() for address in sources}
-        kept = [log for log in logs if not log.get("removed") and str(log.get("address")).lower() in own]
-        return sorted(kept, key=lambda log: (read_quantity(log.get("blockNumber")), read_quantity(log.get("logIndex"))))
+            if first == last:
+                return locate(await self._logs.in_block(pin))
+            located = locate(await self._logs.between(first, last))
+        except (Failure, Unavailable, ValueError, KeyError, TypeError) as error:
+            return _unreadable(error)
+        after = await self.header(last)
+        if isinstance(after, Head) and after.hash == pin:
+            return located
+        return after if isinstance(after, Unreachable) else Unreachable("the chain was reorganised while it was read")
+
+    async def read_job(
+        self, job: JobId, first: int, last: int, pin: bytes
+    ) -> Sequence[tuple[Located, int]] | Unreachable:
+        """Of one job, each with the gas that its transaction used."""
+        try:
+            traced = await self._logs.trace(await self._logs.of_job(job, first, last))
+        except (Failure, Unavailable, ValueError, KeyError, TypeError) as error:
+            return _unreadable(error)
+        after = await self.header(last)
+        if isinstance(after, Head) and after.hash == pin:
+            return traced
+        return after if isinstance(after, Unreachable) else Unreachable("the chain was reorganised while it was read")
+
+    async def events(self, first: int, last: int) -> Sequence[ChainEvent] | Unreachable:
+        """Of blocks first … last, in order, whichever blocks these are now."""
+        try:
+            return tuple(located.event for located in locate(await self._logs.between(first, last)))
+        except (Failure, Unavailable, ValueError, KeyError, TypeError) as error:
+            return _unreadable(error)
+
+    async def traced_events(
+        self, first: int, last: int, job: JobId | None = None
+    ) -> Sequence[tuple[ChainEvent, int]] | Unreachable:
+        """Events, of one job or of all, with the gas of their transactions: what things cost."""
+        try:
+            of_job = None if job is None else await self._logs.of_job(job, first, last)
+            traced = await self._logs.trace(await self._logs.between(first, last) if of_job is None else of_job)
+            return tuple((located.event, gas_used) for located, gas_used in traced)
+        except (Failure, Unavailable, ValueError, KeyError, TypeError) as error:
+            return _unreadable(error)
 
     async def balance(self, address: Address) -> Wei | Unreachable:
         try:
@@ -254,8 +324,28 @@ class EvmChain:
             encoded = encode_call(call)
         except Unencodable as error:
             return Reverted(f"not sent: {error}")
-        return await self._sender.send(Request(self._addresses.of(encoded.contract), encoded.data, encoded.value_wei))
+        return await self._sender.send(_intent(self._addresses.of(encoded.contract), encoded.data, encoded.value_wei))
+
+    async def tend(self) -> None:
+        """For ever: see to transactions that nobody waits for any more."""
+        await self._sender.tend()
+
+    @property
+    def under_way(self) -> int:
+        """Transactions of ours that are recorded and not mined."""
+        return self._sender.under_way
+
+    def spent_wei(self) -> int:
+        """What left the wallet in the last 24 hours, as far as this data folder knows."""
+        return self._sender.spent_wei()
 
 
-def _is_too_much(error: Exception) -> bool:
-    return isinstance(error, AnswerTooLarge) or any(phrase in str(error).lower() for phrase in TOO_MUCH)
+def _unreadable(error: Exception) -> Unreachable:
+    said = str(error) if isinstance(error, Failure | Unavailable) else f"malformed logs ({error})"
+    return Unreachable(said)
+
+
+def _intent(to: Address, data: bytes, value_wei: int) -> Request:
+    # A call that is asked for again while it is under way is the same call.
+    key = keccak256(to.lower().encode() + value_wei.to_bytes(32, "big") + data)
+    return Request(to, data, value_wei, key)

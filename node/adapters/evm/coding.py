@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError, EncodingError
 
+from node.adapters.evm.refusals import explain
 from node.artifacts import Name, load
 from protocols import chain
 from protocols.abi import checksum_address
@@ -202,11 +203,23 @@ def _typed(parameter: Fragment, value: Any) -> Any:
 # -- Reverts -----------------------------------------------------------------------
 
 
+def explain_revert(data: bytes) -> str:
+    """The custom error as a sentence with what to do; empty where the data says nothing of ours."""
+    fragment = _errors().get(data[:4])
+    if fragment is None:
+        return ""
+    try:
+        arguments = _decode([_type(p) for p in fragment["inputs"]], data[4:])
+    except ValueError:
+        return ""
+    return explain(str(fragment["name"]), arguments)
+
+
 def name_revert(data: bytes) -> str | None:
     """The custom error's name, what a `require` said, or None where the data says nothing."""
     selector = data[:4]
-    if selector in _error_names():
-        return _error_names()[selector]
+    if selector in _errors():
+        return str(_errors()[selector]["name"])
     try:
         if selector == ERROR:
             return " ".join(str(_decode(["string"], data[4:])[0]).split())[:200]
@@ -218,9 +231,9 @@ def name_revert(data: bytes) -> str | None:
 
 
 @cache
-def _error_names() -> dict[bytes, str]:
+def _errors() -> dict[bytes, Fragment]:
     errors = [f for contract in ABIS for f in load(contract).abi if f["type"] == "error"]
-    return {bytes(keccak256(_signature(f).encode())[:4]): f["name"] for f in errors}
+    return {bytes(keccak256(_signature(f).encode())[:4]): f for f in errors}
 
 
 # -- ABI ---------------------------------------------------------------------------

@@ -21,6 +21,7 @@ MAX_ANSWER_BYTES = 32 * 1024 * 1024  # the logs of 2,000 busy blocks; more is sp
 TIMEOUT_S = 30.0  # py-evm without its fast curve verifies a proof in a second, on a busy machine in ten
 RETRY_DELAYS_S = (0.2, 0.5, 1.0, 2.0)  # long enough for a load balancer to find another backend
 RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+CONNECTIONS = 8  # too low: a burst of calls waits for one slow simulation
 REVERTED = 3
 MAX_REASON_CHARS = 200
 
@@ -50,6 +51,8 @@ class Endpoint:
         self._url = url
         self._client = client
         self._ids = count(1)
+        # Here, not in the client's pool: waiting for a connection is not waiting for an answer.
+        self._turns = trio.CapacityLimiter(CONNECTIONS)
 
     @property
     def name(self) -> str:
@@ -65,16 +68,24 @@ class Endpoint:
         for delay_s in (0.0, *RETRY_DELAYS_S):
             await trio.sleep(delay_s)
             try:
-                return await self._request_once(method, params)
+                return await self._request(method, params)
             except _Transient as error:
                 problem = str(error)
         raise Unavailable(f"{self.name}: {problem}")
 
-    async def _request_once(self, method: str, params: tuple[Any, ...]) -> Any:
+    async def request_once(self, method: str, *params: Any) -> Any:
+        """The same without a second try: somebody else may answer."""
+        try:
+            return await self._request(method, params)
+        except _Transient as error:
+            raise Unavailable(f"{self.name}: {error}") from None
+
+    async def _request(self, method: str, params: tuple[Any, ...]) -> Any:
         number = next(self._ids)
         body = json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}).encode()
         try:
-            answer = await self._post(body)
+            async with self._turns:
+                answer = await self._post(body)
         except httpx.TransportError as error:
             raise _Transient(_describe(error)) from None
         except httpx.HTTPError as error:
@@ -136,7 +147,7 @@ class _Transient(Exception):
 async def open_endpoint(url: str) -> AsyncIterator[Endpoint]:
     # httpx logs each request's whole URL at INFO.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    limits = httpx.Limits(max_connections=8, max_keepalive_connections=4)
+    limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
     headers = {"content-type": "application/json"}
     # `trust_env` off: a proxy from the environment must not see what we sign.
     async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=limits, headers=headers, trust_env=False) as client:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from coincurve import PrivateKey
+from coincurve import PrivateKey, PublicKey
 
 from node.secret import Secret
 from protocols.abi import address_bytes, checksum_address
@@ -56,6 +56,19 @@ class LocalSigner:
         return f"LocalSigner({self._wallet})"
 
 
+class SignerFailed(Exception):
+    """An external signer is out of reach, refuses, or signs something else."""
+
+
+class ExternalSigner(Protocol):
+    """A signer outside this process: it sees whole transactions, and signs nothing else."""
+
+    @property
+    def wallet(self) -> Address: ...
+    async def sign_transaction(self, transaction: Transaction) -> SignedTransaction:
+        """Raises SignerFailed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """EIP-1559, without an access list."""
@@ -78,13 +91,41 @@ class SignedTransaction:
 
 
 def sign_transaction(transaction: Transaction, signer: Signer) -> SignedTransaction:
-    t = transaction
-    to = b"" if t.to is None else address_bytes(t.to)
-    unsigned: list[Item] = [t.chain_id, t.nonce, t.tip_wei, t.max_fee_wei, t.gas, to, t.value_wei, t.data, []]
+    unsigned = _fields(transaction)
     signature = signer.sign_digest(keccak256(TRANSACTION_TYPE + _encode(unsigned)))
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
     raw = TRANSACTION_TYPE + _encode([*unsigned, signature[64] - 27, r, s])
     return SignedTransaction(raw, keccak256(raw))
+
+
+def check_signed(transaction: Transaction, raw: bytes, wallet: Address) -> SignedTransaction:
+    """Raises SignerFailed unless `raw` is this very transaction, signed by `wallet`."""
+    unsigned = _fields(transaction)
+    body = b"".join(map(_encode, unsigned))
+    _, start = _read_prefix(raw[1:], 0xC0)
+    tail = raw[1 + start + len(body) :]
+    numbers: list[int] = []
+    while tail and len(numbers) < 4:
+        size, begin = _read_prefix(tail, 0x80)
+        numbers.append(int.from_bytes(tail[begin : begin + size], "big"))
+        tail = tail[begin + size :]
+    if len(numbers) != 3 or raw != TRANSACTION_TYPE + _encode([*unsigned, *numbers]):
+        raise SignerFailed("it signed another transaction than it was given")
+    y, r, s = numbers
+    try:
+        signature = r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([y])
+        digest = keccak256(TRANSACTION_TYPE + _encode(unsigned))
+        public = PublicKey.from_signature_and_message(signature, digest, hasher=None).format(compressed=False)
+    except (ValueError, OverflowError):
+        raise SignerFailed("its signature is none") from None
+    if checksum_address(keccak256(public[1:])[12:]) != wallet:
+        raise SignerFailed(f"it signed with another key than that of {wallet}")
+    return SignedTransaction(raw, keccak256(raw))
+
+
+def _fields(t: Transaction) -> list[Item]:
+    to = b"" if t.to is None else address_bytes(t.to)
+    return [t.chain_id, t.nonce, t.tip_wei, t.max_fee_wei, t.gas, to, t.value_wei, t.data, []]
 
 
 def compute_contract_address(creator: Address, nonce: int) -> Address:
@@ -113,3 +154,14 @@ def _prefix(payload: bytes, offset: int) -> bytes:
         return bytes([offset + len(payload)]) + payload
     size = len(payload).to_bytes((len(payload).bit_length() + 7) // 8, "big")
     return bytes([offset + 55 + len(size)]) + size + payload
+
+
+def _read_prefix(data: bytes, offset: int) -> tuple[int, int]:
+    """(size of the payload, where it starts); of an item that is its own payload, (1, 0)."""
+    first = data[0] if data else 0
+    if first < 0x80:
+        return 1, 0
+    if first < offset + 56:
+        return first - offset, 1
+    length = first - offset - 55
+    return int.from_bytes(data[1 : 1 + length], "big"), 1 + length

@@ -9,20 +9,24 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import structlog
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.ports import Head, Mined, Reverted, Unreachable
+from actors.ports import Mined, Reverted, Unreachable
 from node.adapters.evm import EvmChain, LocalSigner, open_endpoint
 from node.adapters.evm import rpc as rpc_module
 from node.adapters.evm import sending as sending_module
-from node.adapters.evm.chain import Addresses
+from node.adapters.evm.chain import Addresses, Care
 from node.adapters.evm.rpc import AnswerTooLarge, Endpoint, Failure, Unavailable, public_name
 from node.devchain.server import Server
 from node.secret import Secret
 from protocols.abi import checksum_address, encode_words
 from protocols.chain import Apply, RoundNulled
+from protocols.chain_follow import Head
+from protocols.chain_outbox import Policy
+from protocols.chain_spending import Limits
 from protocols.ids import JobId, RoundNumber
 from protocols.keccak import keccak256
 
@@ -54,7 +58,7 @@ async def serving(raw: Callable[[bytes], bytes]) -> AsyncIterator[Endpoint]:
 
 
 @asynccontextmanager
-async def chain_of(answer: Answer) -> AsyncIterator[EvmChain]:
+async def chain_of(answer: Answer, care: Care | None = None) -> AsyncIterator[EvmChain]:
     def raw(body: bytes) -> bytes:
         request = json.loads(body)
         reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
@@ -65,7 +69,7 @@ async def chain_of(answer: Answer) -> AsyncIterator[EvmChain]:
         return json.dumps(reply).encode()
 
     async with serving(raw) as endpoint:
-        yield EvmChain(endpoint, ADDRESSES, SIGNER, 7)
+        yield EvmChain(endpoint, ADDRESSES, SIGNER, 7, care or Care())
 
 
 def log(block: int, index: int, number: int, **changes: Any) -> dict[str, Any]:
@@ -221,7 +225,7 @@ def test_hostile_answers_are_unreachable_at_worst(answers: list[Any]) -> None:
 
 
 class Wallet:
-    """An endpoint's view of our one account; the pool keeps what it is sent until `mine`."""
+    """An endpoint's view of our one account; what it takes is mined at once, from the `mine_after`th on."""
 
     def __init__(self) -> None:
         self.nonce = 0
@@ -236,12 +240,17 @@ class Wallet:
                 return hex(self.nonce)
             case "eth_estimateGas":
                 return "0x10000"
+            case "eth_getBalance":
+                return hex(10**18)
             case "eth_getBlockByNumber":
-                return {"number": "0x1", "baseFeePerGas": "0x64"}
+                block = {"number": "0x1", "timestamp": "0x1", "hash": "0x" + "01" * 32, "parentHash": "0x" + "00" * 32}
+                return block | {"baseFeePerGas": "0x64"}
             case "eth_maxPriorityFeePerGas":
                 raise RpcError(-32601, "no such method")
             case "eth_sendRawTransaction":
                 return self.accept(params[0])
+            case "eth_getTransactionByHash":
+                return None
             case "eth_getTransactionReceipt":
                 if params[0] != self.mined:
                     return None
@@ -254,27 +263,54 @@ class Wallet:
         self.sent.append(raw)
         if len(self.sent) >= self.mine_after:
             self.mined = "0x" + keccak256(bytes.fromhex(raw[2:])).hex()
+            self.nonce += 1
         return "0x" + keccak256(bytes.fromhex(raw[2:])).hex()
 
 
-async def test_a_lost_transaction_is_sent_again_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending_module, "RESEND_S", 0.2)
+async def test_a_lost_transaction_is_sent_again_for_more() -> None:
     wallet = Wallet()
     wallet.mine_after = 3
-    async with chain_of(wallet) as chain:
+    async with chain_of(wallet, Care(policy=Policy(bump_s=0.2))) as chain:
         outcome = await chain.send(Apply(JOB))
     assert isinstance(outcome, Mined)
     assert len(set(wallet.sent)) == 3
 
 
-async def test_one_never_mined_is_unreachable_and_the_nonce_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending_module, "RESEND_S", 0.05)
+async def test_one_never_mined_stays_and_the_same_call_goes_on_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending_module, "GIVE_UP_S", 0.3)
     wallet = Wallet()
     wallet.mine_after = 10**6
-    async with chain_of(wallet) as chain:
+    async with chain_of(wallet, Care(policy=Policy(bump_s=0.1))) as chain:
         assert isinstance(await chain.send(Apply(JOB)), Unreachable)
+        assert chain.under_way == 1
         wallet.mine_after = 0
+        monkeypatch.setattr(sending_module, "GIVE_UP_S", 30.0)
         assert isinstance(await chain.send(Apply(JOB)), Mined)
+        assert wallet.nonce == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Limits(max_fee_wei=99), "chain.max_fee_gwei"),
+        (Limits(daily_wei=10_000), "the daily limit"),
+    ],
+)
+async def test_what_is_beyond_the_limits_is_not_sent(limits: Limits, words: str) -> None:
+    wallet = Wallet()
+    async with chain_of(wallet, Care(limits=limits)) as chain:
+        outcome = await chain.send(Apply(JOB))
+    assert isinstance(outcome, Reverted)
+    assert words in outcome.reason
+    assert wallet.sent == []
+
+
+async def test_a_low_balance_is_warned_of_once() -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with chain_of(Wallet(), Care(limits=Limits(low_balance_wei=2 * 10**18))) as chain:
+            for _ in range(2):
+                assert isinstance(await chain.send(Apply(JOB)), Mined)
+    assert [entry["event"] for entry in logs].count("the wallet runs low: send it money") == 1
 
 
 async def test_one_that_reverts_when_mined_says_why() -> None:
@@ -316,7 +352,7 @@ async def test_a_stale_nonce_is_asked_for_again() -> None:
         def accept(self, raw: str) -> str:
             if not self.sent:
                 self.sent.append(raw)
-                self.nonce = 5
+                self.nonce = 5  # another program's
                 raise RpcError(-32000, "nonce too low: next nonce 5, tx nonce 0")
             return super().accept(raw)
 
