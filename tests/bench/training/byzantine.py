@@ -2,7 +2,8 @@
 
 Every cell trains the digits perceptron (19,210 parameters) for ROUNDS rounds through int8 with error feedback and
 `protocols.aggregation`. The liars know every honest update, and their rows of the data are lost to the others.
-Nothing was tuned on these test images: rules were compared on rows held out of the training rows.
+The rule was chosen on shuffles by the seeds 1 to 3 of the same digits, so its held-out rows and these test
+images overlap; the seeds here begin at FIRST_SEED, which it has not seen.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from protocols.codec import CODECS, compress
 WORKERS, LIARS = 20, 6
 ROUNDS, STEPS, BATCH, LEARNING_RATE = 100, 25, 16, 0.05
 ALLOWED = 0.015  # below the same job with nobody lying
+FIRST_SEED = 101
 # "A little is enough" (arXiv:1902.06156): so many deviations that the lies still have a majority near them.
 LITTLE = NormalDist().inv_cdf((WORKERS - LIARS - (WORKERS // 2 + 1 - LIARS)) / (WORKERS - LIARS))
 
@@ -82,7 +84,7 @@ def _to_floats(state: State) -> NDArray[np.float32]:
 
 def measure(options: argparse.Namespace) -> Sequence[Figure]:
     rules = options.rules.split(",") if options.rules else [Recipe().rule]
-    seeds = range(1, options.seeds + 1)
+    seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
     figures: list[Figure] = []
     for name, alpha in SPLITS.items():
         clean = float(np.mean([run_job("mean", None, alpha, seed) for seed in seeds]))
