@@ -61,14 +61,6 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """What a configuration says of the chain; None says nothing."""
-
-    chain_id: int | None = None
-    development: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Care:
     """How carefully money is spent."""
 
