@@ -16,6 +16,7 @@ from rich.console import Console
 from node.cli.output import print_json, require_new_file
 from node.cli.render import UNPROVED, UNPROVED_WHY, JobLines, JobView, LiveJob, find_paid, worker_table
 from node.client.jobspec import load_jobspec
+from node.client.pack import read_package
 from node.client.progress import Happened, PeersSeen, Progress, Stage
 from node.config import load_config
 from node.errors import ExitCode, JobFailed
@@ -32,6 +33,8 @@ Report = Callable[[Progress], Awaitable[None]]
 async def submit(options: argparse.Namespace) -> int:
     """Pack, upload, post, and stay until the workers have their keys."""
     spec = load_jobspec(options.file)
+    if spec.model.package is not None:
+        read_package(spec.model.package)  # again when it is packed; a damaged one is told before anything begins
     with JobLines(_console(options)) as lines:
         async with _session(options, lines.show) as session:
             await session.require_balance(spec.price_wei, "this job")

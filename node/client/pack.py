@@ -187,7 +187,16 @@ def _data_arguments(spec: JobSpec, scratch: Path, *, batch: int | None) -> list[
 
 
 def copy_package(folder: Path, scratch: Path) -> ModelDraft:
-    """Copy draft and blobs. ContentError where the folder is no package, or a blob is not what its name says."""
+    """Copy draft and blobs, checked as `read_package` does."""
+    draft, blobs = read_package(folder)
+    for blob in blobs:
+        write_blob(scratch, blob)
+    write_draft(scratch, draft)
+    return draft
+
+
+def read_package(folder: Path) -> tuple[ModelDraft, list[bytes]]:
+    """Return draft and blobs. ContentError where the folder is no package, or a blob is not what its name says."""
     remedy = "make it with `skynet model pack`"
     try:
         draft = read_model_draft(folder)
@@ -197,9 +206,7 @@ def copy_package(folder: Path, scratch: Path) -> ModelDraft:
     for content, blob in blobs:
         if name_content(blob) != content:
             raise ContentError(f"package {folder}", f"{content.hex()} does not hash to its name", remedy)
-        write_blob(scratch, blob)
-    write_draft(scratch, draft)
-    return draft
+    return draft, [blob for _, blob in blobs]
 
 
 def _compare_shapes(model: ModelDraft, data: DataDraft) -> None:

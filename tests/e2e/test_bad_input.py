@@ -29,6 +29,11 @@ WITHOUT_A_CHAIN = [
     ("skynet job submit no.toml --peer {peer} --config a/node.toml", 3, r"no\.toml: no such file; write one"),
     ("skynet job submit money.toml --peer {peer} --config a/node.toml", 3, r"terms\.budget_ether .*'1,5' is no amount"),
     ("skynet job submit job.toml --peer 127.0.0.1:3 --config a/node.toml", 2, r"'127.0.0.1:3', which is no multiaddr"),
+    (
+        "skynet job submit package.toml --peer {peer} --config a/node.toml",
+        11,
+        r"package \S*pkg: [0-9a-f]{64} does not hash to its name; make it with `skynet model pack`",
+    ),
     ("skynet job show 0x12 --config a/node.toml", 2, r"'0x12' is no job id: 0x and 64 hex digits"),
     (f"skynet job result {JOB} --config a/node.toml --out no/where", 2, r"no/where: its folder is missing"),
     (
@@ -54,6 +59,7 @@ def _write_files(folder: Path) -> None:
         "unreachable": re.sub(r"rpc_urls = .*", 'rpc_urls = ["http://127.0.0.1:1"]', good).replace('"."', '"a"', 1),
         "money": '[terms]\nbudget_ether = "1,5"\n',
         "job": "",
+        "package": '[model]\npackage = "pkg"\n',
     }
     for name, text in wrong.items():
         (folder / f"{name}.toml").write_text(text)
@@ -63,6 +69,8 @@ def _write_files(folder: Path) -> None:
     connection.executescript(f"PRAGMA application_id = {0x536B794E}; PRAGMA user_version = 99; CREATE TABLE t (x)")
     connection.close()
     (folder / "damaged" / "records.sqlite3").write_bytes(b"no database, but long enough to be one" * 100)
+    blob = next(path for path in (folder / "pkg").rglob("*") if re.fullmatch(r"[0-9a-f]{64}", path.name))
+    blob.write_bytes(blob.read_bytes() + b"!")
     (folder / "open" / "keys" / "wallet.json").chmod(0o644)
     (folder / "keyless" / "keys" / "node.json").unlink()
 
@@ -85,6 +93,10 @@ async def _try_all(shell: Shell, table: list[tuple[str, int, str]]) -> None:
 async def test_each_fault_is_one_line_and_a_status(tmp_path: Path, cache: Path) -> None:
     shell = Shell(tmp_path, cache)
     await shell.run(f"skynet-node init --dir a --network local --jobs 0x{'11' * 20}")
+    (tmp_path / "mlp.toml").write_text(
+        'name = "mine"\nloss = "squares"\n[mlp]\ninputs = 64\nhidden = [4]\noutputs = 10\n'
+    )
+    await shell.run("skynet model pack --spec mlp.toml --out pkg")
     _write_files(tmp_path)
     keys = {path: path.read_bytes() for path in tmp_path.glob("*/keys/*")}
     database = (tmp_path / "other" / "records.sqlite3").read_bytes()
