@@ -38,7 +38,8 @@ from protocols.chain import (
 from protocols.ids import Address, JobId, PeerId
 
 NODES = 4
-ONE_THREAD: Mapping[str, Setting] = {"work.threads": 1}  # three prove at once
+SHARING: Mapping[str, Setting] = {"work.threads": 1, "chain.poll_s": 0.5}
+"""Three prove at once, and four ask one chain."""
 TARGET_ACCURACY = 0.93
 
 
@@ -155,7 +156,7 @@ async def _open_world(
         info = await set_up_chain(chain)
         timeline.mark("chain")
         made = [make_node(options.folder / "requester", info, {"work.offered": False, "work.hosted": False})]
-        made.append(make_node(options.folder / "node0", info, ONE_THREAD))
+        made.append(make_node(options.folder / "node0", info, SHARING))
         me, first = made
         await fund(info, [node.wallet for node in made])
         await report(Stage(f"starting {NODES} nodes"))
@@ -164,7 +165,7 @@ async def _open_world(
         draft = await session.packer.draft(_spec(options), options.folder / "package")
         addresses = await wait_listening(first, processes[0])
         others = [
-            make_node(options.folder / f"node{i}", info, {**ONE_THREAD, "p2p.bootstrap": addresses})
+            make_node(options.folder / f"node{i}", info, {**SHARING, "p2p.bootstrap": addresses})
             for i in range(1, NODES)
         ]
         await fund(info, [node.wallet for node in others])
