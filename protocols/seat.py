@@ -45,6 +45,7 @@ from protocols.chain import (
 )
 from protocols.ids import Address, JobId, RoundNumber, Seat
 
+BEACON_S = 1.0  # after the join deadline: before that the round which draws the seats is out on no network
 STAGGER_S = 2.0  # between movers: longer than a block, so that the second sees what the first did
 RETRY_S = 2.0  # before an action that failed is tried again
 
@@ -332,8 +333,9 @@ def _wanted(part: Part) -> list[tuple[Action, Effect]]:
 
 def _wanted_open(part: Part) -> list[tuple[Action, Effect]]:
     if part.now_s > part.join_deadline_s:
-        enough = len(part.applicants) >= part.terms.seats
-        return _duty(part, part.join_deadline_s, Assign(part.job) if enough else Expire(part.job))
+        if len(part.applicants) < part.terms.seats:
+            return _duty(part, part.join_deadline_s, Expire(part.job))
+        return _duty(part, part.join_deadline_s + BEACON_S, Assign(part.job))
     if not part.offers_work or part.me in part.applicants:
         return []
     match part.fitness:

@@ -42,6 +42,7 @@ from protocols.chain import (
 )
 from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Wei
 from protocols.seat import (
+    BEACON_S,
     RETRY_S,
     STAGGER_S,
     Action,
@@ -161,7 +162,7 @@ def test_from_hearing_of_a_job_to_the_last_wei() -> None:
     assert calls(effects) == [Apply(JOB)]
     part, effects = run(part, ActionDone(Action.APPLY, ok=True), *APPLIED)
     assert effects == []
-    part, effects = run(part, TimePassed(JOIN_S + 1.0), ActionDone(Action.MOVE, ok=True), ASSIGNED)
+    part, effects = run(part, TimePassed(JOIN_S + BEACON_S + 0.1), ActionDone(Action.MOVE, ok=True), ASSIGNED)
     assert calls(effects) == [Assign(JOB)]
     part, effects = run(part, KEYS)
     assert effects == [OpenPages(b"for me")]
@@ -260,7 +261,7 @@ def test_another_ones_fault_is_not_ours() -> None:
 def test_before_the_time_is_known_nothing_is_done() -> None:
     part, effects = run(hear(POSTED, ME, offers_work=True), CaughtUp())
     assert effects == []
-    _, effects = run(part, TimePassed(JOIN_S + 1.0))
+    _, effects = run(part, TimePassed(JOIN_S + BEACON_S + 0.1))
     assert effects == []  # its window has passed: not even fetched
 
 
@@ -350,8 +351,8 @@ def wait_s(part: Part, call: Call) -> float | None:
 @pytest.mark.parametrize(
     ("past", "from_s", "call"),
     [
-        (APPLIED, JOIN_S, Assign(JOB)),
-        ((*APPLIED, JoinClosed(JOB, 40)), 40, Assign(JOB)),
+        (APPLIED, JOIN_S + BEACON_S, Assign(JOB)),
+        ((*APPLIED, JoinClosed(JOB, 40)), 40 + BEACON_S, Assign(JOB)),
         (APPLIED[:2], JOIN_S, Expire(JOB)),
         ((*APPLIED, ASSIGNED), READY_S, Expire(JOB)),
         ((*APPLIED, ASSIGNED, TRAINING), ROUND_S, NullRound(JOB, RoundNumber(0))),
@@ -360,7 +361,7 @@ def wait_s(part: Part, call: Call) -> float | None:
         ((*APPLIED, ASSIGNED, *ROUNDS, *PROOFS[:-1]), PROOF_S, Settle(JOB)),
     ],
 )
-def test_duties_fall_due_one_mover_after_the_other(past: tuple[ChainEvent, ...], from_s: int, call: Call) -> None:
+def test_duties_fall_due_one_mover_after_the_other(past: tuple[ChainEvent, ...], from_s: float, call: Call) -> None:
     movers = SEATED if ASSIGNED in past else tuple(a.worker for a in past if isinstance(a, Applied))
     waits_s = [wait_s(live(*past, now_s=float(from_s), me=me, offers_work=False)[0], call) for me in movers]
     assert waits_s == [STAGGER_S * rank + TICK_S for rank in range(len(movers))]
