@@ -14,12 +14,12 @@ import trio
 
 from actors.ports import Gossip, NoAnswer, Validator
 from node.adapters.libp2p.client import Client
-from node.adapters.libp2p.relay import RelayCounts
+from node.adapters.libp2p.relay import RelayCounts, judge
 from node.adapters.libp2p.streams import Stream, StreamFault, log, peer_of, read_varint_frame
 from protocols.ids import ContentTopic, PeerId, PubsubTopic
 from protocols.prefix import Prefix
 from protocols.seen import Seen
-from protocols.verdict import Accept, Ignore, Reject, Verdict
+from protocols.verdict import Accept, Reject, Verdict
 from protocols.waku import MAX_MESSAGE_BYTES, gossip_id
 from protocols.waku_conduct import MALFORMED, REJECTED, Conduct
 from protocols.waku_event import HeartbeatPassed, Joined, Left, PeerAdded, PeerRemoved
@@ -34,6 +34,7 @@ from protocols.waku_history import SEEN_IDS, SEEN_S
 from protocols.waku_light import COPIES, Answered, Ask, Event, LightClient
 from protocols.waku_lightpush import PushStatus
 from protocols.waku_relay import HEARTBEAT_S
+from protocols.waku_rpc import Publication
 
 PUSHED_S = 10.0  # for reading one message
 AT_ONCE = 16  # messages of ours on their way
@@ -167,19 +168,7 @@ class LightShell:
             self._disconnect(peer, "misbehaved as a full peer")
 
     def _judge(self, topic: PubsubTopic, peer: PeerId, data: bytes) -> Verdict:
-        validate = self._validators.get(topic)
-        if validate is None:
-            return Ignore("we don't follow the topic")
-        try:
-            verdict = validate(peer, data)
-        except Exception:  # noqa: BLE001
-            # Our fault, and a stranger's bytes can repeat it at will: restarting would be at his command.
-            log.exception("the validator of %s raised", topic)
-            self._counts.validator_faults += 1
-            return Ignore("the validator raised")
-        self._counts.ignored += isinstance(verdict, Ignore)
-        self._counts.rejected += isinstance(verdict, Reject)
-        return verdict
+        return judge(self._validators, self._counts, peer, Publication(topic, data))
 
     # -- The machine -----------------------------------------------------------
 

@@ -11,7 +11,7 @@ its queue sheds the oldest publications, and it is disconnected when it doesn't 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -244,19 +244,26 @@ class RelayShell:
         return len(peers)
 
     def _judge(self, peer: PeerId, publication: Publication) -> Verdict:
-        validate = self._validators.get(publication.topic)
-        if validate is None:
-            return Ignore("we don't follow the topic")
-        try:
-            verdict = validate(peer, publication.data)
-        except Exception:  # noqa: BLE001
-            # Our fault, and a stranger's bytes can repeat it at will: restarting would be at his command.
-            log.exception("the validator of %s raised", publication.topic)
-            self._counts.validator_faults += 1
-            return Ignore("the validator raised")
-        self._counts.ignored += isinstance(verdict, Ignore)
-        self._counts.rejected += isinstance(verdict, Reject)
-        return verdict
+        return judge(self._validators, self._counts, peer, publication)
+
+
+def judge(
+    validators: Mapping[PubsubTopic, Validator], counts: RelayCounts, peer: PeerId, publication: Publication
+) -> Verdict:
+    """Ask the topic's validator, and count what it says."""
+    validate = validators.get(publication.topic)
+    if validate is None:
+        return Ignore("we don't follow the topic")
+    try:
+        verdict = validate(peer, publication.data)
+    except Exception:  # noqa: BLE001
+        # Our fault, and a stranger's bytes can repeat it at will: restarting would be at his command.
+        log.exception("the validator of %s raised", publication.topic)
+        counts.validator_faults += 1
+        return Ignore("the validator raised")
+    counts.ignored += isinstance(verdict, Ignore)
+    counts.rejected += isinstance(verdict, Reject)
+    return verdict
 
 
 # -- Frames --------------------------------------------------------------------
