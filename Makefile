@@ -32,8 +32,8 @@ test: $(TOOLS) $(INTEROP)  ## the test suite
 bench-proofs: $(STAMP)  ## proving a training step, and the engine beside floats; a table and build/bench/proofs.json. BENCH="--only step-1210"
 	$(BIN)/python tests/bench/proofs $(BENCH)
 
-test-long: $(STAMP)  ## what takes hours: a million hostile inputs
-	SKYNET_FUZZ=1000000 $(BIN)/python -m pytest tests/protocols/test_fuzz.py
+test-long: $(TOOLS)  ## what takes hours: a million hostile inputs, and the contracts' random walks, new ones each time
+	SKYNET_PROFILE=long $(BIN)/python -m pytest tests/protocols/test_fuzz.py tests/contracts/test_jobs_walk.py tests/contracts/test_market_walk.py
 
 bench-training: $(STAMP)  ## liars of every kind, and what a worker's loop costs; a table and build/bench/training.json. BENCH="--only overhead"
 	$(BIN)/python tests/bench/training $(BENCH)

@@ -30,6 +30,8 @@ from protocols.market import (
 
 TOKENS = ("GoodToken", "SilentToken", "FeeToken", "HostileToken")
 MINTED = 1_000_000
+FEE_FROM = 100
+"""`FeeToken` keeps a hundredth, rounded down: less than this arrives whole."""
 MODEL_WORDS = tuple(range(24))
 
 
@@ -138,7 +140,9 @@ class MarketTwin:
             case List(listing):
                 return Facts(is_inference_model=bool(self.world.read("Models", "isModel", listing.model)))
             case Buy(listing) | RequestInference(listing) if listing in self.market.offers:
-                return Facts(is_paid=self.market.offers[listing].listing.token != self.token("FeeToken"))
+                found = self.market.offers[listing].listing
+                price_wei = found.price_wei if isinstance(call, Buy) else found.inference_price_wei
+                return Facts(is_paid=found.token != self.token("FeeToken") or price_wei < FEE_FROM)
             case Answer(order, proof, instances) if order in self.market.orders:
                 wanted = self.market.orders[order].input
                 return Facts(proof_valid=is_valid(proof, instances, wanted))

@@ -50,7 +50,7 @@ from protocols.job import UNBONDING_S, Job, compute_free_stake, compute_particip
 
 NONCES = (b"1" * 32, b"2" * 32)
 PROFILE = os.environ.get("SKYNET_PROFILE", "")
-EXAMPLES, STEPS = (150, 60) if PROFILE == "ci" else (30, 40)
+EXAMPLES, STEPS = {"ci": (150, 60), "long": (2_000, 100)}.get(PROFILE, (30, 40))
 
 any_seats = st.integers(0, 0b1111)
 everybody = st.one_of(st.just(0b111), st.integers(1, 0b111))

@@ -226,6 +226,12 @@ def test_a_token_that_keeps_a_fee_is_refused(twin: MarketTwin) -> None:
     twin.audit()
 
 
+def test_a_token_whose_fee_rounds_to_nothing_is_taken(twin: MarketTwin) -> None:
+    listing = put_up(twin, token=twin.token("FeeToken"), price_wei=Wei(99))
+    twin.do(twin.people[1], Buy(listing, b"k" * 32, ONE))
+    twin.audit()
+
+
 def test_native_money_sent_along_with_a_token_is_refused(twin: MarketTwin) -> None:
     listing = put_up(twin, token=twin.token("GoodToken"))
     assert twin.send(twin.people[1], Buy(listing, b"k" * 32, ONE), 1) == "WrongValue"

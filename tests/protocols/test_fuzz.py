@@ -26,7 +26,7 @@ from protocols.waku_event import Judge, Judged, PeerAdded, RpcReceived, SendingO
 from protocols.waku_relay import Joined, Relay
 from protocols.waku_rpc import IHave, Prune, Publication, Rpc, Subscription, decode_rpc, encode_rpc
 
-DEFAULTS = {"dev": 2_000, "ci": 20_000}
+DEFAULTS = {"dev": 2_000, "ci": 20_000, "long": 1_000_000}
 INPUTS = int(os.environ.get("SKYNET_FUZZ") or DEFAULTS[os.environ.get("SKYNET_PROFILE", "dev")])
 SEED = int(os.environ.get("SKYNET_FUZZ_SEED", "1"))
 JOB, NOW_S = JobId(b"j" * 32), 1_700_000_000.0
