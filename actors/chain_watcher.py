@@ -1,7 +1,7 @@
 """Chain watcher: reads the contracts' events, runs our part in each job, and sends our calls.
 
 Consumes  WatcherMail (blocks), the chain by new heads or polling
-Emits     events, and what a reorganisation withdraws, into each job's EventLog,
+Emits     calls, rounds of a public beacon, events, and what a reorganisation withdraws, into each job's EventLog,
           FollowJob / JoinJob / LeaveJob and JobAnnounced to gossip, start and stop of a job's actors
 Restart   permanent; parts are folded from the chain again, what was under way is asked for again
 
@@ -17,6 +17,7 @@ from typing import Protocol
 import structlog
 import trio
 
+from actors.beacon import BeaconPoster
 from actors.exchange import Exchange
 from actors.intake import Intake
 from actors.mail import CallWanted, EventLog, FollowJob, GossipMail, HoldersHeard, JobContext, SendToLobby, WatcherMail
@@ -68,6 +69,7 @@ class ChainWatcherActor:
         self._plan = plan
         self._work = work
         self._intake = Intake(ports, exchange)
+        self._beacon = BeaconPoster(ports.chain, ports.beacon_sources)
         self._parts: dict[JobId, seat.Part] = {}
         self._logs = plan.logs
         self._blocks: dict[JobId, list[int]] = {}
@@ -109,6 +111,7 @@ class ChainWatcherActor:
                 for job in sorted(self._parts):
                     await self._step(job, seat.CaughtUp())
                     await self._step(job, seat.TimePassed(self._chain_time_s()))
+                self._beacon.look(self._parts.values(), self._chain_time_s(), self._nursery)
             await self._ports.chain.wait_head(self._plan.poll_s)
 
     def _set_clock(self, head: Head) -> None:
@@ -167,6 +170,7 @@ class ChainWatcherActor:
     # -- When the chain replaces blocks
 
     async def _withdraw(self, above: int) -> None:
+        self._beacon.note_reorganized()
         for job, blocks in list(self._blocks.items()):
             kept = sum(block <= above for block in blocks)
             if kept < len(blocks):

@@ -166,8 +166,20 @@ class Chain(Protocol):
     async def beacon(self, number: int) -> Digest | Unreachable | None:
         """Randomness of a beacon round; None before it is out."""
 
+    async def post_beacon(self, number: int, signature: bytes) -> Outcome:
+        """Post a round of a public beacon, 64 bytes. One that is not signed is refused before gas is spent."""
+
     async def worker_keys(self, address: Address) -> tuple[bytes, bytes] | Unreachable | None:
         """(node key, encryption key) as registered."""
+
+
+class BeaconSource(Protocol):
+    """One place that has the rounds of the contracts' public beacon."""
+
+    @property
+    def name(self) -> str: ...
+    async def fetch(self, number: int) -> bytes | NoAnswer:
+        """The round's signature, as the place tells it: unchecked."""
 
 
 # -- Keys ----------------------------------------------------------------------
@@ -375,3 +387,5 @@ class Ports:
     """n random bytes."""
     time_s: Callable[[], float]
     """Seconds since the epoch."""
+    beacon_sources: tuple[BeaconSource, ...] = ()
+    """Of a public beacon, whose rounds somebody has to post; a test beacon needs none."""

@@ -134,6 +134,18 @@ class ChainConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BeaconConfig:
+    """Sources of drand's rounds, which draw seats and challenges, in the order that they are asked in."""
+
+    folder: Path | None = None
+    """Holds ROUND.json as drand's servers tell it."""
+    command: tuple[str, ...] = ()
+    """Gets the round's number as its last argument and prints the signature in hex, or what a server would tell."""
+    urls: Annotated[tuple[RpcUrl, ...], _each(_rpc_url)] = ()
+    """drand servers or their relays."""
+
+
+@dataclass(frozen=True, slots=True)
 class P2pConfig:
     listen: Annotated[tuple[str, ...], _each(_multiaddr)] = ("/ip4/127.0.0.1/tcp/0",)
     """Only a light node may listen nowhere."""
@@ -217,6 +229,7 @@ class Config:
     chain: ChainConfig
     data_dir: Path = Path()
     """Keys, records and blobs. Relative to the file, like every path in it."""
+    beacon: BeaconConfig = BeaconConfig()
     p2p: P2pConfig = P2pConfig()
     work: WorkConfig = WorkConfig()
     keys: KeysConfig = KeysConfig()

@@ -17,10 +17,11 @@ from typing import Any
 import structlog
 import trio
 
-from actors.ports import Gossip, Mined, Network, Outbox, PeerEvent, Reverted, Unreachable
+from actors.ports import BeaconSource, Gossip, Mined, Network, NoAnswer, Outbox, PeerEvent, Reverted, Unreachable
 from node.adapters import compute as compute_adapter
 from node.adapters import prover as prover_adapter
 from node.adapters.compute import ChildCompute
+from node.adapters.drand import open_sources
 from node.adapters.evm import EvmChain, Journal
 from node.adapters.libp2p import LibP2PConfig, Role, load_client_tls, load_server_tls, open_network
 from node.adapters.prover import ChildProver
@@ -45,6 +46,7 @@ from protocols.waku import content_topic
 log = structlog.get_logger("skynet.node.program")
 
 MIB = 1024 * 1024
+FIRST_ROUND = 1  # of drand: every server has it
 GAS_RESERVE_WEI = 10**16  # below it a worker may be unable to send its proof
 
 # -- Parts ---------------------------------------------------------------------
@@ -63,6 +65,7 @@ class Parts:
     keys: Keys
     role: Role
     archive: MessageArchive | None
+    beacon_sources: tuple[BeaconSource, ...] = ()
 
     def house(self, *, offers_work: bool, hosts_jobs: bool) -> House:
         config = self.config
@@ -90,6 +93,7 @@ class Parts:
             self.prover,
             os.urandom,
             time.time,
+            self.beacon_sources,
         )
         return House(world, settings)
 
@@ -152,8 +156,22 @@ async def _open_parts(config: Config, path: Path, role: Role) -> AsyncIterator[P
                     children, store, store.blob_path, scratch / "prover", config.cache.dir, _child_log, proving
                 )
                 with _open_archive(config, role) as archive:
-                    yield Parts(config, vault, store, chain, compute, prover, keys, role, archive)
+                    async with _open_beacon(config, chain) as sources:
+                        yield Parts(config, vault, store, chain, compute, prover, keys, role, archive, sources)
                 children.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _open_beacon(config: Config, chain: EvmChain) -> AsyncIterator[tuple[BeaconSource, ...]]:
+    """Where this node has a public beacon's rounds from; nothing for a test beacon."""
+    if await chain.is_test_beacon() is True:
+        yield ()
+        return
+    urls = [url.reveal() for url in config.beacon.urls]
+    async with open_sources(urls, config.beacon.folder, config.beacon.command) as sources:
+        if not sources:
+            log.warning("no source of drand's rounds: others have to post them", key="beacon.urls")
+        yield sources
 
 
 @contextmanager
@@ -251,6 +269,12 @@ async def check_node(config: Config, path: Path) -> AsyncIterator[str]:
         registered = await chain.worker_keys(wallet)
         yield f"wallet {wallet}: balance {balance_wei} wei, free stake {stake_wei} wei"
         yield f"worker: {'registered' if registered else 'not registered yet; the first run does it'}"
+        for source in parts.beacon_sources:
+            found = await source.fetch(FIRST_ROUND)
+            yield f"drand at {source.name}: {found.reason if isinstance(found, NoAnswer) else 'answers'}"
+        if not parts.beacon_sources:
+            is_test = await chain.is_test_beacon()
+            yield f"beacon: {'a test beacon' if is_test else 'no source of its rounds (beacon.urls); others post them'}"
         development = await chain.is_development()
         yield f"development network: {development} (evaluation jobs are accepted there only; training: unproved)"
 

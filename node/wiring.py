@@ -25,7 +25,7 @@ from actors.discovery import DiscoveryActor, DiscoveryPlan
 from actors.exchange import Exchange
 from actors.gossip import GossipActor, GossipPlan
 from actors.mail import EventLog, JobContext, JoinJob, LeaveJob
-from actors.ports import Chain, Compute, Gossip, Network, Outbox, PeerEvent, Ports, Prover, Store, Vault
+from actors.ports import BeaconSource, Chain, Compute, Gossip, Network, Outbox, PeerEvent, Ports, Prover, Store, Vault
 from actors.prover import ProverActor, ProverPlan
 from actors.trainer import TrainerActor, TrainerPlan
 from node.errors import Escalated
@@ -117,6 +117,7 @@ class World:
     prover: Prover
     entropy: Callable[[int], bytes]
     time_s: Callable[[], float]
+    beacon_sources: tuple[BeaconSource, ...] = ()
 
 
 # -- The house -----------------------------------------------------------------
@@ -141,6 +142,7 @@ class House:
             world.prover,
             world.entropy,
             world.time_s,
+            world.beacon_sources,
         )
         self.exchange = Exchange(self.ports, accept_puts=settings.hosts_jobs)
         self.work = JobSets(self)

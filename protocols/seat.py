@@ -164,6 +164,8 @@ class Part:
     next_round: RoundNumber = RoundNumber(0)  # noqa: RUF009 - a NewType call is the identity
     deadline_s: float = 0.0
     """Of the state the job is in; while it is proving and every proof is in, since when it may be settled."""
+    beacon_round: int = 0
+    """Whose randomness draws the challenge; 0 before it is known."""
     participations: Mapping[Seat, int] = field(default_factory=dict)
     proofs: Mapping[Address, int] = field(default_factory=dict)
     """Accepted samples by worker."""
@@ -227,6 +229,12 @@ def is_over(part: Part) -> bool:
     return ended and idle and (square or part.me not in part.applicants)
 
 
+def is_proved(part: Part) -> bool:
+    """Whether every proof of those who took part is in."""
+    took_part = [part.workers[s] for s, n in part.participations.items() if n]
+    return all(part.proofs.get(w, 0) >= part.terms.samples for w in took_part)
+
+
 def is_engaged(part: Part) -> bool:
     """Whether the job takes one of the node's places: it may seat us or has."""
     seated = part.me in part.workers if part.workers else part.offers_work
@@ -253,8 +261,9 @@ def _hear_chain(part: Part, event: ChainEvent) -> Part:
             return replace(part, next_round=RoundNumber(event.round + 1), deadline_s=event.round_deadline_s)
         case RoundNulled(_, number, deadline_s):
             return replace(part, next_round=RoundNumber(number + 1), deadline_s=deadline_s)
-        case ProvingStarted(_, _, deadline_s):
-            return _settle_early(replace(part, state=JobState.PROVING, deadline_s=deadline_s))
+        case ProvingStarted(_, beacon_round, deadline_s):
+            part = replace(part, state=JobState.PROVING, beacon_round=beacon_round, deadline_s=deadline_s)
+            return _settle_early(part)
         case ProofAccepted(_, worker):
             return _settle_early(replace(part, proofs={**part.proofs, worker: part.proofs.get(worker, 0) + 1}))
         case WorkerSlashed(_, worker) if worker == part.me:
@@ -398,9 +407,7 @@ def _wanted_release(part: Part) -> list[tuple[Action, Effect]]:
 
 def _settle_early(part: Part) -> Part:
     """With every proof in, the deadline is now: the stagger of the movers begins here."""
-    took_part = [part.workers[s] for s, n in part.participations.items() if n]
-    proved = all(part.proofs.get(w, 0) >= part.terms.samples for w in took_part)
-    return replace(part, deadline_s=min(part.deadline_s, part.now_s)) if proved else part
+    return replace(part, deadline_s=min(part.deadline_s, part.now_s)) if is_proved(part) else part
 
 
 def _duty(part: Part, from_s: float, call: Call) -> list[tuple[Action, Effect]]:

@@ -18,6 +18,7 @@ from protocols.chain_follow import Head, Located
 from protocols.eip712 import Binding, Domain, compute_digest
 from protocols.ids import Address, Digest, Wei
 from protocols.job import (
+    DRAND_EVMNET,
     Beacon,
     Facts,
     Ledger,
@@ -31,6 +32,8 @@ from protocols.job import (
 )
 from protocols.keccak import keccak256
 from protocols.record import encode
+from sim.beacon import sign_round
+from sim.clock import EPOCH_S, time_s
 from sim.life import Life
 from sim.prover import is_proof
 from sim.trace import Trace, short
@@ -39,7 +42,6 @@ from sim.vault import Keyring
 CHAIN_ID = 131277322940537  # the development chain's
 JOBS = checksum_address(b"simulated Jobs".ljust(20, b"\0"))
 WORKERS = checksum_address(b"simulated Workers".ljust(20, b"\0"))
-EPOCH_S = 1_800_000_000  # when a simulation begins
 
 BLOCK_S = 0.25  # Arbitrum's
 RPC_S = 0.015  # to the endpoint and back
@@ -69,6 +71,7 @@ GAS = {
 }
 """Simulated: about what the contracts' tests measured for three seats."""
 REVERT_GAS = 40_000
+BEACON_GAS = 330_000
 
 # -- The chain -----------------------------------------------------------------
 
@@ -103,8 +106,11 @@ class _Pending:
 class SimChain:
     """Ledger, blocks and balances; wallets see it through `SimWallet`."""
 
-    def __init__(self, keyring: Keyring, trace: Trace) -> None:
-        self.ledger = Ledger(CHAIN_ID, JOBS, Beacon(genesis_s=0, period_s=1))
+    def __init__(self, keyring: Keyring, trace: Trace, *, public_beacon: bool = False) -> None:
+        schedule = DRAND_EVMNET if public_beacon else Beacon(genesis_s=0, period_s=1)
+        self.ledger = Ledger(CHAIN_ID, JOBS, schedule)
+        self.posted: list[int] | None = [] if public_beacon else None
+        """Rounds of a public beacon in the order of their posting; None: a test beacon, which needs none."""
         self.blocks = [Block(0, EPOCH_S, ())]
         self.funded: dict[Address, int] = {}
         self.fees: dict[Address, int] = {}
@@ -130,8 +136,16 @@ class SimChain:
         return Wei(self.funded.get(wallet, 0) + flows - self.fees.get(wallet, 0))
 
     def randomness(self, number: int) -> Digest | None:
-        is_out = time_s() >= self.ledger.beacon.time_of(number)
+        is_out = time_s() >= self.ledger.beacon.time_of(number) if self.posted is None else number in self.posted
         return keccak256(b"skynet-sim beacon" + number.to_bytes(32, "big")) if is_out else None
+
+    async def post_beacon(self, number: int, signature: bytes) -> Outcome:
+        if self.posted is None or signature != sign_round(number):
+            return Reverted("BadBeacon")
+        await trio.sleep(BLOCK_S)
+        self.posted.append(number)
+        self._trace.note("beacon", number)
+        return Mined(keccak256(signature), BEACON_GAS)
 
     async def wait_event(self, matches: Callable[[ChainEvent], bool]) -> ChainEvent:
         """Return the first event that matches, past or future."""
@@ -222,11 +236,6 @@ class SimChain:
         return job is not None and is_proof(call.proof, call.instances, job.terms.vk_digest)
 
 
-def time_s() -> float:
-    """Seconds since the epoch, in virtual time."""
-    return EPOCH_S + trio.current_time()
-
-
 def _value(call: Call) -> Wei:
     match call:
         case Register():
@@ -312,6 +321,9 @@ class SimWallet:
 
     async def beacon(self, number: int) -> Digest | Unreachable | None:
         return await self._ask() or self._chain.randomness(number)
+
+    async def post_beacon(self, number: int, signature: bytes) -> Outcome:
+        return await self._ask() or await self._chain.post_beacon(number, signature)
 
     async def worker_keys(self, address: Address) -> tuple[bytes, bytes] | Unreachable | None:
         if lost := await self._ask():

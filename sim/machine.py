@@ -12,7 +12,9 @@ from node.wiring import House, Settings, World
 from protocols.chain import Register
 from protocols.eip712 import Binding, Domain, compute_digest
 from protocols.ids import Digest, PeerId, Wei
-from sim.chain import CHAIN_ID, WORKERS, SimChain, SimWallet, time_s
+from sim.beacon import SERVERS
+from sim.chain import CHAIN_ID, WORKERS, SimChain, SimWallet
+from sim.clock import time_s
 from sim.compute import SimCompute
 from sim.determinism import draws
 from sim.life import Life
@@ -89,6 +91,7 @@ class Machine:
             prover=SimProver(store, life, self._pace),
             entropy=entropy,
             time_s=time_s,
+            beacon_sources=() if realm.chain.posted is None else SERVERS,
         )
         return Process(life, vault, wallet, House(world, self._settings), trio.CancelScope())
 

@@ -36,7 +36,7 @@ from protocols.evidence import compute_job_id, pages_root
 from protocols.ids import Address, ContentId, Digest, JobId, RoundNumber, Wei
 from protocols.message import Opened, ResultSealed, RoundReported, VoteCast, decode_body, open_envelope
 from sim import model
-from sim.chain import time_s
+from sim.clock import time_s
 from sim.compute import evaluate
 from sim.machine import ETHER, Machine, Process
 from sim.packing import SIZES, Packed, name, pack_digits

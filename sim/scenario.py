@@ -90,9 +90,10 @@ class Scenario:
     trouble: Trouble = calm
     order: Order = Order()  # noqa: RUF009 - frozen
     weather: Weather = Weather()  # noqa: RUF009 - frozen
+    public_beacon: bool = False
 
     def plan(self, nodes: int, seed: int) -> Plan:
-        return Plan(nodes, seed, self.order, self.weather, self.trouble)
+        return Plan(nodes, seed, self.order, self.weather, self.trouble, self.public_beacon)
 
 
 SCENARIOS = {
@@ -102,5 +103,10 @@ SCENARIOS = {
     "digits-cut": Scenario("a worker is cut off for 20 s, the chain included", cut_off),
     "digits-split": Scenario("two of three workers are cut off for good: no quorum, a refund", split),
     "digits-lossy": Scenario("every host loses one gossip message in ten", weather=Weather(loss=0.1)),
+    "digits-drand": Scenario(
+        "a public beacon: nodes post its rounds, one of its servers lies and one is down",
+        order=Order(ready_window_s=90),
+        public_beacon=True,
+    ),
     "digits-storm": Scenario("kills, cuts and losses by the seed, without an end", storm, weather=Weather(loss=0.05)),
 }

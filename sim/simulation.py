@@ -79,13 +79,15 @@ class Plan:
     order: Order
     weather: Weather
     trouble: Trouble
+    public_beacon: bool = False
+    """drand's, whose rounds the nodes have to post."""
 
 
 async def simulate(plan: Plan, trace: Trace) -> Simulation:
     """Run a job to its end; the caller provides deterministic virtual time."""
     keyring = Keyring()
     internet = Internet(plan.weather, trace, draws(plan.seed, "internet"))
-    realm = Realm(plan.seed, trace, keyring, internet, SimChain(keyring, trace))
+    realm = Realm(plan.seed, trace, keyring, internet, SimChain(keyring, trace, public_beacon=plan.public_beacon))
     machines = tuple(_build_machine(realm, index) for index in range(plan.nodes))
     client = Machine(realm, "requester", _settings(machines[0].address, is_worker=False))
     async with trio.open_nursery() as nursery:

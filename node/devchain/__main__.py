@@ -38,12 +38,13 @@ def main() -> int:
     parser.add_argument("--dir", type=Path, required=True, help="folder for the accounts file; made if missing")
     parser.add_argument("--chain-id", type=int, default=CHAIN_ID)
     parser.add_argument("--block-time", type=float, default=1.0, help="seconds between empty blocks; 0 for none")
+    parser.add_argument("--timestamp", type=int, help="of the first block, in seconds; its clock runs on from there")
     parser.add_argument("--with-parent", action="store_true", help="end when the process that started this one is gone")
     options = parser.parse_args()
     status = 0
     try:
         options.dir.mkdir(parents=True, exist_ok=True)
-        with open_journal(options.dir, options.chain_id, lambda: int(time.time())) as journal:
+        with open_journal(options.dir, options.chain_id, lambda: options.timestamp or int(time.time())) as journal:
             trio.run(_run, options, journal)
     except* UserError as group:
         sys.stderr.write(f"error: {group.exceptions[0]}\n")
@@ -60,7 +61,10 @@ def main() -> int:
 async def _run(options: argparse.Namespace, journal: Journal) -> None:
     keys = [_development_key(number) for number in range(ACCOUNTS)]
     path = _write_accounts(options.dir, options.chain_id, keys)
-    rpc = Rpc(DevChain(options.chain_id, {_address(key): BALANCE_WEI for key in keys}, journal))
+    chain = DevChain(options.chain_id, {_address(key): BALANCE_WEI for key in keys}, journal)
+    if options.timestamp and not journal.entries:
+        chain.increase_time(options.timestamp - int(time.time()))
+    rpc = Rpc(chain)
     listeners = await trio.open_tcp_listeners(options.port, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     with trio.open_signal_receiver(signal.SIGTERM) as signals:

@@ -15,7 +15,7 @@ from protocols.delivery_event import Counts
 from protocols.ids import ContentId, JobId, RoundNumber
 from protocols.message import RoundReported
 from sim import determinism
-from sim.chain import time_s
+from sim.clock import time_s
 from sim.determinism import draws
 from sim.life import Life
 from sim.network import Internet, Weather, address_of, open_host

@@ -51,6 +51,17 @@ def test_the_requester_overhears_a_learning_curve() -> None:
     assert curve[ROUNDS - 1] > curve[0]
 
 
+def test_rounds_of_a_public_beacon_are_posted_once_and_settle_the_job() -> None:
+    simulation, report = play("digits-drand")
+    check_books(simulation, report)
+    assert report.state == "settled"
+    assert [w.proofs for w in report.workers] == [1] * SEATS
+    (job,) = simulation.chain.ledger.jobs.values()
+    assert simulation.chain.posted is not None
+    assert len(simulation.chain.posted) == 2  # the draw's and the challenge's: nobody paid for one that was there
+    assert simulation.chain.posted[1] == job.beacon_round
+
+
 def test_a_killed_worker_comes_back_and_is_paid_for_the_rounds_it_was_in() -> None:
     simulation, report = play("digits-kill")
     check_books(simulation, report)

@@ -39,6 +39,7 @@ from node.adapters.evm.signing import ExternalSigner, Signer
 from node.artifacts import Name
 from node.errors import ChainError
 from protocols.abi import address_bytes, checksum_address
+from protocols.beacon import split_signature
 from protocols.chain import Call, ChainEvent
 from protocols.chain_follow import Head, Located
 from protocols.chain_outbox import Policy
@@ -176,7 +177,6 @@ class EvmChain:
             self._endpoint, signer, chain_id, journal=care.journal, policy=care.policy, limits=care.limits
         )
         self._logs = LogReader(self._endpoint, (addresses.jobs, addresses.workers))
-        self._beacons: dict[int, Digest] = {}
 
     def __repr__(self) -> str:
         return f"EvmChain({self._endpoint.name}, chain {self._chain_id}, Jobs {self._addresses.jobs})"
@@ -273,8 +273,6 @@ class EvmChain:
         return answer if isinstance(answer, Unreachable) else Wei(answer[0])
 
     async def beacon(self, number: int) -> Digest | Unreachable | None:
-        if number in self._beacons:
-            return self._beacons[number]
         try:
             answer = await _view(self._endpoint, "TestBeacon", self._addresses.beacon, "randomness", number)
         except Failure as failure:
@@ -283,8 +281,12 @@ class EvmChain:
             return Unreachable(str(failure))
         except (Unavailable, ValueError) as error:
             return Unreachable(str(error))
-        self._beacons[number] = Digest(answer[0])
-        return self._beacons[number]
+        return Digest(answer[0])
+
+    async def is_test_beacon(self) -> bool | Unreachable:
+        """Whether anybody can compute its rounds; if not, somebody has to post them."""
+        answer = await self._read("TestBeacon", self._addresses.beacon, "isTest")
+        return answer if isinstance(answer, Unreachable) else bool(answer[0])
 
     async def worker_keys(self, address: Address) -> tuple[bytes, bytes] | Unreachable | None:
         answer = await self._read("Workers", self._addresses.workers, "keysOf", address)
@@ -317,6 +319,10 @@ class EvmChain:
         except Unencodable as error:
             return Reverted(f"not sent: {error}")
         return await self._sender.send(_intent(self._addresses.of(encoded.contract), encoded.data, encoded.value_wei))
+
+    async def post_beacon(self, number: int, signature: bytes) -> Outcome:
+        data = encode_function("Beacon", "post", number, split_signature(signature))
+        return await self._sender.send(_intent(self._addresses.beacon, data, 0))
 
     async def tend(self) -> None:
         """For ever: see to transactions that nobody waits for any more."""

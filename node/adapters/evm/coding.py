@@ -26,7 +26,7 @@ from protocols.keccak import keccak256
 Contract = Literal["Jobs", "Workers", "Verifiers"]
 Fragment = Mapping[str, Any]
 
-ABIS: tuple[Name, ...] = ("Jobs", "Workers", "Verifiers", "TestBeacon")
+ABIS: tuple[Name, ...] = ("Jobs", "Workers", "Verifiers", "Beacon", "TestBeacon", "Market", "Models", "Model")
 PANIC = keccak256(b"Panic(uint256)")[:4]
 ERROR = keccak256(b"Error(string)")[:4]
 

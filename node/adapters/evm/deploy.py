@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from actors.ports import Mined, Reverted, Unreachable
 from node.adapters.evm.chain import read_chain_id
@@ -29,13 +29,19 @@ class Deployment:
     gas_used: int
 
 
-async def deploy(endpoint: Endpoint, signer: Signer, *, development: bool) -> Deployment:
-    """Deploy with a test beacon. Raises ChainError or CallReverted.
+async def deploy(
+    endpoint: Endpoint,
+    signer: Signer,
+    *,
+    development: bool,
+    beacon_contract: Literal["Beacon", "TestBeacon"] = "TestBeacon",
+) -> Deployment:
+    """Deploy, without the market. Raises ChainError or CallReverted.
 
     `development` marks `Verifiers` for ever: it then takes keys of any SRS and `Jobs` takes evaluation jobs.
     """
     creator = _Creator(endpoint, signer, await read_chain_id(endpoint))
-    beacon = await creator.create("TestBeacon")
+    beacon = await creator.create(beacon_contract)
     verifier = await creator.create("Halo2VerifierReusable")
     verifiers = await creator.create("Verifiers", verifier, development)
     jobs = await creator.create("Jobs", verifiers, beacon)

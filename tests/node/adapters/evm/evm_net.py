@@ -49,8 +49,8 @@ def net(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @contextmanager
-def devchain(folder: Path) -> Iterator[tuple[str, int, list[bytes]]]:
-    command = [sys.executable, "-m", "node.devchain", "--port", "0", "--dir", str(folder)]
+def devchain(folder: Path, *more: str) -> Iterator[tuple[str, int, list[bytes]]]:
+    command = [sys.executable, "-m", "node.devchain", "--port", "0", "--dir", str(folder), *more]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
