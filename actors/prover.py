@@ -107,7 +107,7 @@ class ProverActor:
             raise ProvingFailed(keys.reason)
         for k in range(context.terms.samples):
             if k not in self._progress.accepted:  # in an earlier life
-                await self._prove_sample(k, draw_sample(seed, k, mine, context.terms.pages), keys)
+                await self._prove_sample(k, draw_sample(seed, k, mine, context.terms, context.job, me), keys)
 
     async def _randomness(self, number: int) -> Digest:
         while True:
@@ -128,7 +128,7 @@ class ProverActor:
         log.info("proved", job=context.job.hex()[:12], round=sample.round, page=sample.page, s=round(proof.prove_s, 1))
         pages = [(p.x, p.y) for p in context.dataset.challenge]
         entries = await self._entries(sample.round)
-        evidence = build_evidence(context.job, sample.round, entries, context.me, sample.page, pages)
+        evidence = build_evidence(context.job, sample.round, entries, context.me, sample.step, sample.page, pages)
         await self._submit(self._call(k, evidence, proof, keys))
 
     def _call(self, k: int, evidence: Evidence, proof: Proof, keys: Keys) -> SubmitProof:

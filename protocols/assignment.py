@@ -17,17 +17,34 @@ from protocols.keccak import keccak256
 def pages_of_round(
     seed: Digest, pages: int, workers: int, seat: Seat, number: RoundNumber, steps: int
 ) -> tuple[int, ...]:
-    """Return the index in range(pages) of the page of every inner step of a round, in order.
+    """Return `page_of_step` of every inner step of a round, in order."""
+    permutation = _permutation(seed, pages)
+    return tuple(_page(seed, permutation, pages, workers, seat, number, t) for t in range(steps))
 
-    Raises ValueError if there are fewer pages than workers.
+
+def page_of_step(seed: Digest, pages: int, workers: int, seat: Seat, number: RoundNumber, step: int) -> int:
+    """Return the index in range(pages) of the page that a worker trains on at an inner step (0-based) of a round.
+
+    Raises ValueError if there are fewer pages than workers. `Assignment.sol` computes the same.
     """
+    return _page(seed, _permutation(seed, pages), pages, workers, seat, number, step)
+
+
+def _page(
+    seed: Digest,
+    permutation: tuple[int, int],
+    pages: int,
+    workers: int,
+    seat: Seat,
+    number: RoundNumber,
+    step: int,
+) -> int:
     owned = pages // workers
     if owned == 0:
         raise ValueError(f"{pages} pages can't be shared by {workers} workers")
-    slope, offset = _permutation(seed, pages)
-    digests = [keccak256(_words(seed, b"step", seat, number, t)) for t in range(steps)]
-    drawn = (int.from_bytes(digest, "big") % owned for digest in digests)
-    return tuple((slope * (seat + workers * k) + offset) % pages for k in drawn)
+    slope, offset = permutation
+    drawn = _draw(seed, b"step", seat, number, step) % owned
+    return (slope * (seat + workers * drawn) + offset) % pages
 
 
 def _permutation(seed: Digest, pages: int) -> tuple[int, int]:

@@ -19,6 +19,8 @@ from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNu
 class ProofPolicy(IntEnum):
     EVALUATION = 0
     """Statement E: quality of drawn weights. Says nothing about the work: `training: unproved`."""
+    TRAINING = 1
+    """Statement T: drawn inner steps of the worker's own training. `training: proved`."""
 
 
 class JobState(IntEnum):
@@ -47,20 +49,22 @@ class Terms:
     srs: ContentId
     requester_key: bytes
     """X25519 public key, 32 bytes: results are sealed to it."""
+    initial_commitment: Digest
+    """H(C(θ_0)); zero in evaluation jobs."""
     pages_root: Digest
-    """Merkle root over the challenge pages (index, C(x), C(y))."""
+    """Merkle root over pages (index, C(x), C(y)): challenge pages, in training jobs those that are trained on."""
     vk_digest: Digest
     """Verifying key as registered in `Verifiers`."""
     delegate: Address
     """May deliver keys besides the requester; the zero address for nobody."""
     pages: int
-    """Number of challenge pages under `pages_root`."""
+    """Number of pages under `pages_root`; in training jobs at least one a seat."""
     seats: int
     max_applicants: int
     """The join window closes early when so many have applied; at least `seats`."""
     rounds: int
     steps: int
-    """Inner steps H a round: the leaf index of a round's last weights."""
+    """Inner steps H a round: the weights after the last are step leaf H."""
     samples: int
     """Proofs asked of each worker (q)."""
     proof_policy: ProofPolicy
@@ -73,7 +77,7 @@ class Terms:
     move_fee_wei: Wei
     """Paid from the reserve to whoever performs `assign` and `settle`."""
     max_loss: int
-    """A proof with a larger public loss (instance value) earns nothing; 0 is no bound."""
+    """A proof with a larger public loss (instance value) earns nothing; 0 is no bound. No step has a loss."""
     token: Address = ZERO_ADDRESS
     """What budget and move fees are paid in; the zero address is the native token. Stakes are always native."""
 
@@ -112,13 +116,20 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Binds a proof to what is on chain: entry in set, leaf in receipt, page in root."""
+    """Binds a proof to what is on chain: entry in set, leaves in receipt, page in root."""
 
     round: RoundNumber
+    start: Digest
+    """H(C(θ_r)) of the state that the round began with; zero in evaluation jobs."""
     update: ContentId
     leaves: Digest
     set_path: tuple[Digest, ...]
+    step: int
+    """The drawn inner step t, 0-based; in evaluation jobs the terms' `steps`: the last leaf."""
     leaf_path: tuple[Digest, ...]
+    """Of leaf t; empty in evaluation jobs, whose receipt is one leaf."""
+    next_path: tuple[Digest, ...]
+    """Of leaf t + 1; empty in evaluation jobs."""
     page: int
     page_path: tuple[Digest, ...]
 
@@ -445,8 +456,11 @@ class ProofAccepted:
     worker: Address
     sample: int
     round: RoundNumber
+    step: int
+    """As in the `Evidence`."""
     page: int
     loss: int
+    """0 in training jobs."""
     earns: bool
     """False where `loss` exceeds the terms' `max_loss`."""
 

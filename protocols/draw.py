@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocols.abi import encode_words
-from protocols.ids import Address, Digest, JobId, RoundNumber
+from protocols.assignment import page_of_step
+from protocols.chain import ProofPolicy, Terms
+from protocols.ids import Address, Digest, JobId, RoundNumber, Seat
 from protocols.keccak import keccak256
 
 _CHALLENGE = keccak256(b"skynet challenge")
@@ -19,10 +21,13 @@ _SEATS = keccak256(b"skynet seats")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One drawn statement: which round's own weights, on which challenge page."""
+    """One drawn statement about a worker's own weights in a round."""
 
     round: RoundNumber
+    step: int
+    """T: the inner step t to prove. E: the terms' `steps`: the weights after the last are evaluated."""
     page: int
+    """T: what step t trained on. E: the challenge page."""
 
 
 def compute_quorum(seats: int) -> int:
@@ -37,12 +42,17 @@ def compute_challenge_seed(
     return keccak256(encode_words(_CHALLENGE, chain_id, jobs, job, worker, certificate, randomness))
 
 
-def draw_sample(seed: Digest, sample: int, rounds: Sequence[RoundNumber], pages: int) -> Sample:
+def draw_sample(
+    seed: Digest, sample: int, rounds: Sequence[RoundNumber], terms: Terms, job: JobId, seat: Seat
+) -> Sample:
     """`rounds` are those in which the worker took part, ascending; ValueError where there are none."""
-    if not rounds or pages < 1:
+    if not rounds:
         raise ValueError("nothing to draw from")
     number = rounds[_draw(len(rounds), seed, sample, 0)]
-    return Sample(number, _draw(pages, seed, sample, 1))
+    if terms.proof_policy is ProofPolicy.EVALUATION:
+        return Sample(number, terms.steps, _draw(terms.pages, seed, sample, 1))
+    step = _draw(terms.steps, seed, sample, 1)
+    return Sample(number, step, page_of_step(Digest(job), terms.pages, terms.seats, seat, number, step))
 
 
 def draw_seats(

@@ -1,7 +1,7 @@
 """What is hashed into certificates and receipts, and the paths that lead back to it.
 
-    certificate -- set root --> entry (worker, update, receipt root) -- leaf path --> C(w_t)
-    terms ------- pages root --------------------------------------- page path --> C(x), C(y)
+    certificate -- set root --> entry (worker, update, receipt root) -- leaf paths --> C(w_t ‖ s_t), C(w_t+1 ‖ s_t+1)
+    terms ------- pages root --------------------------------------- page path ---> C(x), C(y)
 
 `Jobs.sol` computes the same bytes. Spec: protocols/README.md, "Evidence"; DESIGN §6.
 """
@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from protocols.abi import encode_words
 from protocols.chain import Entry, Evidence
@@ -23,11 +24,9 @@ def hash_commitment(commitment: Commitment) -> Digest:
     return Digest(keccak256(commitment))
 
 
-def step_leaf(
-    job: JobId, worker: Address, number: RoundNumber, step: int, weights: Commitment, page: bytes = ZERO_DIGEST
-) -> bytes:
-    """Return the leaf data of the weights after inner step `step`; evaluation jobs bind no page."""
-    return encode_words(job, worker, number, step, hash_commitment(weights), page)
+def step_leaf(job: JobId, worker: Address, number: RoundNumber, step: int, state: Commitment) -> bytes:
+    """Return the leaf data of the state after `step` inner steps: C(w_t ‖ s_t), in evaluation jobs C(w_H)."""
+    return encode_words(job, worker, number, step, hash_commitment(state))
 
 
 def set_leaf(job: JobId, number: RoundNumber, entry: Entry) -> bytes:
@@ -36,6 +35,16 @@ def set_leaf(job: JobId, number: RoundNumber, entry: Entry) -> bytes:
 
 def page_leaf(index: int, x: Commitment, y: Commitment) -> bytes:
     return encode_words(index, hash_commitment(x), hash_commitment(y))
+
+
+def receipt_root(job: JobId, worker: Address, number: RoundNumber, states: Sequence[Commitment]) -> Digest:
+    """Return the receipt root of a training job over C(w_0 ‖ s_0) … C(w_H ‖ s_H)."""
+    return compute_root(_step_leaves(job, worker, number, states))
+
+
+def round_record(set_root: Digest, start: Digest) -> Digest:
+    """Return what `Jobs` keeps of a certified round; `start` is H(C(θ_r)), zero in evaluation jobs."""
+    return keccak256(set_root + start)
 
 
 def compute_job_id(chain_id: int, jobs: Address, requester: Address, nonce: bytes) -> JobId:
@@ -70,24 +79,56 @@ def build_evidence(
     number: RoundNumber,
     entries: Sequence[Entry],
     worker: Address,
+    steps: int,
     page: int,
     pages: Sequence[tuple[Commitment, Commitment]],
 ) -> Evidence:
     """Return the paths from a worker's last step leaf and a challenge page to what is on chain.
 
-    An evaluation job's receipt has one leaf, so its path is empty.
+    An evaluation job's receipt has one leaf, that after the terms' `steps`, so its path is empty.
     Raises ValueError if the worker has no entry in the set.
     """
     index = [e.worker for e in entries].index(worker)
     return Evidence(
         round=number,
+        start=ZERO_DIGEST,
         update=entries[index].update,
         leaves=entries[index].leaves,
         set_path=compute_path(_set_leaves(job, number, entries), index),
+        step=steps,
         leaf_path=(),
+        next_path=(),
         page=page,
         page_path=compute_path(_page_leaves(pages), page),
     )
+
+
+def build_step_evidence(
+    job: JobId,
+    number: RoundNumber,
+    entries: Sequence[Entry],
+    worker: Address,
+    states: Sequence[Commitment],
+    step: int,
+    page: int,
+    pages: Sequence[tuple[Commitment, Commitment]],
+) -> Evidence:
+    """Return the paths from the states before and after inner step `step` and its training page to what is on chain.
+
+    `states` are C(w_0 ‖ s_0) … C(w_H ‖ s_H): the leaves of the worker's receipt of that round, the first of which is
+    the state that the round began with. Raises ValueError if the worker has no entry, or the receipt no such step.
+    """
+    leaves = _step_leaves(job, worker, number, states)
+    return replace(
+        build_evidence(job, number, entries, worker, step, page, pages),
+        start=hash_commitment(states[0]),
+        leaf_path=compute_path(leaves, step),
+        next_path=compute_path(leaves, step + 1),
+    )
+
+
+def _step_leaves(job: JobId, worker: Address, number: RoundNumber, states: Sequence[Commitment]) -> list[bytes]:
+    return [step_leaf(job, worker, number, t, state) for t, state in enumerate(states)]
 
 
 def _set_leaves(job: JobId, number: RoundNumber, entries: Sequence[Entry]) -> list[bytes]:

@@ -68,7 +68,7 @@ from protocols.chain import (
     WorkerRegistered,
     WorkerSlashed,
 )
-from protocols.draw import compute_challenge_seed, compute_quorum, draw_sample, draw_seats
+from protocols.draw import Sample, compute_challenge_seed, compute_quorum, draw_sample, draw_seats
 from protocols.eip712 import Domain, Vote, compute_digest
 from protocols.evidence import (
     EPOCH,
@@ -80,7 +80,7 @@ from protocols.evidence import (
     set_leaf,
     step_leaf,
 )
-from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Wei
+from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Seat, Wei
 from protocols.keccak import keccak256
 from protocols.merkle import ZERO_DIGEST, is_member
 
@@ -189,6 +189,8 @@ class Round:
 
     set_root: Digest
     participants: int
+    start: Digest = ZERO_DIGEST
+    """H(C(θ_r)) of the state that it began with; zero in evaluation jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,8 @@ class Job:
     next_round: RoundNumber = _FIRST
     parent: Digest = ZERO_DIGEST
     """Digest of the last certificate."""
+    start: Digest = ZERO_DIGEST
+    """H(C(θ)) of the state that the next round begins with; zero in evaluation jobs: no proof there goes back to it."""
     rounds: Mapping[RoundNumber, Round] = field(default_factory=dict)
     beacon_round: int = 0
     accepted: Mapping[Address, int] = field(default_factory=dict)
@@ -284,7 +288,7 @@ def compute_value(terms: Terms) -> Wei:
 
 
 def is_postable(terms: Terms) -> bool:
-    """Whether every count lies within the contract's bounds."""
+    """Whether every count lies within the contract's bounds, and the initial commitment is there where it is needed."""
     counts = (
         (terms.seats, MAX_SEATS),
         (terms.max_applicants, MAX_APPLICANTS),
@@ -297,7 +301,11 @@ def is_postable(terms: Terms) -> bool:
         (terms.round_timeout_s, _UINT32),
         (terms.proof_window_s, _UINT32),
     )
-    return all(1 <= value <= most for value, most in counts) and terms.seats <= terms.max_applicants
+    if not all(1 <= value <= most for value, most in counts) or terms.seats > terms.max_applicants:
+        return False
+    if terms.proof_policy is ProofPolicy.EVALUATION:
+        return terms.initial_commitment == ZERO_DIGEST
+    return terms.pages >= terms.seats and terms.initial_commitment != ZERO_DIGEST
 
 
 def compute_key_digest(words: tuple[int, ...]) -> Digest:
@@ -488,7 +496,7 @@ def _post(ledger: Ledger, tx: Transaction, call: Post) -> Stepped:
     _require(terms.vk_digest in ledger.keys, "UnknownKey")
     _require(tx.value_wei == compute_value(terms) and tx.facts.token_arrives, "WrongValue")
     deadline_s = tx.now_s + terms.join_window_s
-    posted = Job(terms, tx.sender, JobState.OPEN, deadline_s, compute_price(terms))
+    posted = Job(terms, tx.sender, JobState.OPEN, deadline_s, compute_price(terms), start=terms.initial_commitment)
     return _put(ledger, job, posted), (JobPosted(job, tx.sender, terms, deadline_s),)
 
 
@@ -555,8 +563,12 @@ def _commit_round(ledger: Ledger, tx: Transaction, call: CommitRound) -> Stepped
     _require(0 < c.participants < 1 << len(job.seats), "WrongParticipants")
     _require_quorum(job, c.signers, len(c.signatures), tx.facts.signers)
     digest = certificate_digest(call.job, c.round, c.set_root, c.state, c.commitment)
-    rounds = {**job.rounds, c.round: Round(c.set_root, c.participants)}
-    job, proving = _next_round(ledger, tx, call.job, replace(job, parent=digest, rounds=rounds, nulled=0))
+    rounds = {**job.rounds, c.round: Round(c.set_root, c.participants, job.start)}
+    start = job.start
+    if job.terms.proof_policy is ProofPolicy.TRAINING:
+        start = hash_commitment(c.commitment)
+    job = replace(job, parent=digest, start=start, rounds=rounds, nulled=0)
+    job, proving = _next_round(ledger, tx, call.job, job)
     deadline_s = 0 if proving else job.deadline_s
     committed = RoundCommitted(
         call.job, c.round, c.view, c.set_root, c.state, c.commitment, c.participants, digest, deadline_s
@@ -661,12 +673,16 @@ def _submit_proof(ledger: Ledger, tx: Transaction, call: SubmitProof) -> Stepped
     job = _get(ledger, call.job, JobState.PROVING)
     _require(tx.now_s < job.deadline_s, "TooLate")
     _require_drawn(ledger, tx, call, job)
-    _require_committed(call, job)
-    _require(len(call.instances) == 1 and 0 <= call.instances[0] < FIELD_MODULUS, "BadInstances")
+    if job.terms.proof_policy is ProofPolicy.EVALUATION:
+        _require_evaluation(call, job)
+        loss = call.instances[0]
+    else:
+        _require_step(call, job)
+        loss = 0
     _require(tx.facts.proof_valid, "ProofInvalid")
-    job, earns = _accept(job, call.worker, call.sample, call.instances[0])
+    job, earns = _accept(job, call.worker, call.sample, loss)
     at = call.evidence
-    event = ProofAccepted(call.job, call.worker, call.sample, at.round, at.page, call.instances[0], earns)
+    event = ProofAccepted(call.job, call.worker, call.sample, at.round, at.step, at.page, loss, earns)
     return _put(ledger, call.job, job), (event,)
 
 
@@ -681,26 +697,57 @@ def _require_drawn(ledger: Ledger, tx: Transaction, call: SubmitProof, job: Job)
     if randomness is None:
         raise _Abort("BeaconNotOut")
     seed = compute_challenge_seed(ledger.chain_id, ledger.contract, call.job, call.worker, job.parent, randomness)
-    drawn = draw_sample(seed, call.sample, rounds, job.terms.pages)
-    _require((call.evidence.round, call.evidence.page) == (drawn.round, drawn.page), "WrongDraw")
+    seat = Seat(job.seats.index(call.worker))
+    drawn = draw_sample(seed, call.sample, rounds, job.terms, call.job, seat)
+    said = Sample(call.evidence.round, call.evidence.step, call.evidence.page)
+    _require(said == drawn, "WrongDraw")
 
 
-def _require_committed(call: SubmitProof, job: Job) -> None:
-    """Round's set → receipt → weights, and the terms' pages → page, end at the points the proof begins with."""
+def _require_evaluation(call: SubmitProof, job: Job) -> None:
+    """Statement E: the proof is about the weights after the round's last step and the drawn challenge page."""
+    theta, x, y = _split(call, 3)
+    _require_in_set(call, job)
+    leaf = step_leaf(call.job, call.worker, call.evidence.round, job.terms.steps, theta)
+    _require(is_member(call.evidence.leaves, leaf, 0, 1, call.evidence.leaf_path), "NotInReceipt")
+    _require_page(call, job, x, y)
+    _require(len(call.instances) == 1 and 0 <= call.instances[0] < FIELD_MODULUS, "BadInstances")
+
+
+def _require_step(call: SubmitProof, job: Job) -> None:
+    """Statement T: the proof is about two neighbouring leaves of the receipt and the page assigned to the step."""
+    before, x, y, after, _ = _split(call, 5)
+    _require_in_set(call, job)
+    at = call.evidence
+    # A worker could begin anywhere: its first leaf is held against what the round began with on chain. Optimizer
+    # state begins with zeros, which commitments don't see.
+    _require(at.step or hash_commitment(before) == at.start, "WrongStart")
+    for step, state, path in ((at.step, before, at.leaf_path), (at.step + 1, after, at.next_path)):
+        leaf = step_leaf(call.job, call.worker, at.round, step, state)
+        _require(is_member(at.leaves, leaf, step, job.terms.steps + 1, path), "NotInReceipt")
+    _require_page(call, job, x, y)
+    _require(call.instances and not any(call.instances), "StepUnproved")
+
+
+def _split(call: SubmitProof, count: int) -> tuple[Commitment, ...]:
+    """The commitments that the proof begins with."""
+    _require(len(call.proof) >= 64 * count, "ProofTooShort")
+    return tuple(Commitment(call.proof[64 * i : 64 * i + 64]) for i in range(count))
+
+
+def _require_in_set(call: SubmitProof, job: Job) -> None:
     evidence: Evidence = call.evidence
-    _require(len(call.proof) >= 192, "ProofTooShort")
-    theta, x, y = (Commitment(call.proof[i : i + 64]) for i in (0, 64, 128))
     certified = job.rounds[evidence.round]
     entry = set_leaf(call.job, evidence.round, Entry(call.worker, evidence.update, evidence.leaves))
     rank = compute_rank(certified.participants, job.seats.index(call.worker))
     width = certified.participants.bit_count()
     in_set = rank is not None and is_member(certified.set_root, entry, rank, width, evidence.set_path)
-    _require(in_set, "NotInSet")
-    leaf = step_leaf(call.job, call.worker, evidence.round, job.terms.steps, theta)
-    # An evaluation job's receipt has one leaf.
-    _require(is_member(evidence.leaves, leaf, 0, 1, evidence.leaf_path), "NotInReceipt")
+    _require(in_set and evidence.start == certified.start, "NotInSet")
+
+
+def _require_page(call: SubmitProof, job: Job, x: Commitment, y: Commitment) -> None:
+    evidence, terms = call.evidence, job.terms
     page = page_leaf(evidence.page, x, y)
-    _require(is_member(job.terms.pages_root, page, evidence.page, job.terms.pages, evidence.page_path), "NotInPages")
+    _require(is_member(terms.pages_root, page, evidence.page, terms.pages, evidence.page_path), "NotInPages")
 
 
 def _accept(job: Job, worker: Address, sample: int, loss: int) -> tuple[Job, bool]:

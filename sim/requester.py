@@ -34,6 +34,7 @@ from protocols.chain import (
 )
 from protocols.evidence import compute_job_id, pages_root
 from protocols.ids import Address, ContentId, Digest, JobId, RoundNumber, Wei
+from protocols.merkle import ZERO_DIGEST
 from protocols.message import Opened, ResultSealed, RoundReported, VoteCast, decode_body, open_envelope
 from sim import model
 from sim.clock import time_s
@@ -73,6 +74,7 @@ def _compose_terms(order: Order, packed: Packed, requester_key: bytes) -> Terms:
         initial_state=package.initial_state,
         srs=package.circuit.srs,
         requester_key=requester_key,
+        initial_commitment=ZERO_DIGEST,
         pages_root=pages_root([(page.x, page.y) for page in challenge]),
         vk_digest=package.circuit.vk_digest,
         delegate=ZERO_ADDRESS,

@@ -27,9 +27,6 @@ import {Workers} from "./Workers.sol";
 contract Jobs is IJobs, EIP712, Purse {
     using Job for Job.State;
 
-    /// @dev Order of BN254's scalar field: instances are its elements.
-    uint256 private constant _FIELD = 21888242871839275222246405745257275088548364400416034343698204186575808495617;
-
     /// @notice A job as it stands.
     struct Summary {
         JobState state;
@@ -168,10 +165,10 @@ contract Jobs is IJobs, EIP712, Purse {
         Job.State storage state = _jobs[job];
         state.mustBeProving();
         state.checkEvidence(job, worker, sample, evidence, proof, beacon);
-        if (instances.length != 1 || instances[0] >= _FIELD) revert BadInstances();
+        uint256 loss = state.readInstances(instances);
         if (!verifiers.verify(state.vkDigest, proof, instances, keyWords)) revert ProofInvalid();
-        bool earns = state.accept(worker, sample, instances[0]);
-        emit ProofAccepted(job, worker, sample, evidence.round, evidence.page, instances[0], earns);
+        bool earns = state.accept(worker, sample, loss);
+        emit ProofAccepted(job, worker, sample, evidence.round, evidence.step, evidence.page, loss, earns);
     }
 
     // -- Ends --------------------------------------------------------------------
@@ -246,14 +243,18 @@ contract Jobs is IJobs, EIP712, Purse {
         return _jobs[job].applicantOf[worker].bond;
     }
 
-    /// @return setRoot Zero where the round was nulled or is yet to come.
+    /// @return record `Statement.hashRound`; zero where the round was nulled or is yet to come.
     /// @return participants Empty likewise.
-    function roundOf(bytes32 job, uint32 round) external view returns (bytes32 setRoot, SeatSet participants) {
-        return (_jobs[job].setRoots[round], _jobs[job].participants[round]);
+    function roundOf(bytes32 job, uint32 round) external view returns (bytes32 record, SeatSet participants) {
+        return (_jobs[job].records[round], _jobs[job].participants[round]);
     }
 
     /// @notice What `worker` has to prove; reverts before the job's beacon round is out.
-    function sampleOf(bytes32 job, address worker, uint32 sample) external view returns (uint32 round, uint32 page) {
+    function sampleOf(bytes32 job, address worker, uint32 sample)
+        external
+        view
+        returns (uint32 round, uint32 step, uint32 page)
+    {
         Job.State storage state = _jobs[job];
         state.mustBe(JobState.PROVING);
         return state.drawSample(job, worker, sample, beacon);

@@ -209,7 +209,7 @@ def _event_line(event: object) -> str:
             return f"round {number + 1} certified on chain, state {state.hex()[:16]}"
         case ProvingStarted(_, beacon_round):
             return f"proving: challenge from beacon round {beacon_round}"
-        case ProofAccepted(_, worker, _, number, page):
+        case ProofAccepted(_, worker, _, number, _, page):
             return f"proof of {worker} verified on chain: round {number + 1}, page {page}"
         case WorkerPaid(_, worker, amount_wei):
             return f"{worker} earned {ether(amount_wei)}"

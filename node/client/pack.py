@@ -37,6 +37,7 @@ from protocols.abi import ZERO_ADDRESS
 from protocols.chain import ProofPolicy, Terms
 from protocols.evidence import pages_root
 from protocols.ids import Commitment, ContentId, JobId
+from protocols.merkle import ZERO_DIGEST
 from protocols.package import Dataset, Package, encode_dataset, encode_package
 
 T = TypeVar("T")
@@ -153,6 +154,7 @@ def write_terms(spec: JobSpec, packed: Packed, sealed: Sealed, requester_key: by
         initial_state=packed.package.initial_state,
         srs=circuit.srs,
         requester_key=requester_key,
+        initial_commitment=ZERO_DIGEST,
         pages_root=pages_root([(p.x, p.y) for p in sealed.dataset.challenge]),
         vk_digest=circuit.vk_digest,
         delegate=ZERO_ADDRESS,

@@ -30,7 +30,7 @@ START = ContentId(b"0" * 32)
 DIGEST = Digest(bytes(32))
 NOBODY = Address("0x" + 40 * "0")
 TERMS = Terms(
-    START, START, START, START, bytes(32), DIGEST, DIGEST, NOBODY, 4, 3, 3, 8, 3, 2, ProofPolicy.EVALUATION,
+    START, START, START, START, bytes(32), DIGEST, DIGEST, DIGEST, NOBODY, 4, 3, 3, 8, 3, 2, ProofPolicy.EVALUATION,
     10, 10, 10, 10, Wei(1), Wei(1), Wei(1), 0,
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ Also here: an honest job's calls, with real signatures.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from contract_world import Done, Refused, World, make_account, recover, sign
 from evm_backends import Account
@@ -32,8 +32,8 @@ from protocols.chain import (
 )
 from protocols.draw import compute_challenge_seed, draw_sample
 from protocols.eip712 import Binding, Domain, compute_digest
-from protocols.evidence import build_evidence, compute_job_id, pages_root, set_root, step_leaf
-from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Wei
+from protocols.evidence import build_evidence, compute_job_id, pages_root, round_record, set_root, step_leaf
+from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Seat, Wei
 from protocols.job import (
     Beacon,
     Facts,
@@ -57,7 +57,7 @@ VALID, INVALID = b"\x01", b"\x00"
 """Last byte of a proof, as `VerifiersDouble` reads it."""
 
 NONCE = b"n" * 32
-WORD = bytes(32)
+WORD = Digest(bytes(32))
 KEY_WORDS = tuple(range(24))
 PAGES = tuple((Commitment(bytes([i + 1]) * 64), Commitment(bytes([i + 100]) * 64)) for i in range(5))
 
@@ -67,6 +67,7 @@ TERMS = Terms(
     initial_state=ContentId(keccak256(b"initial state")),
     srs=ContentId(keccak256(b"srs")),
     requester_key=b"r" * 32,
+    initial_commitment=Digest(bytes(32)),
     pages_root=pages_root(PAGES),
     vk_digest=compute_key_digest(KEY_WORDS),
     delegate=make_account("delegate").address,
@@ -196,7 +197,8 @@ class Twin:
         assert self.world.read("Jobs", "participationsOf", job_id) == counts
         for number in range(job.terms.rounds):
             found = job.rounds.get(RoundNumber(number))
-            assert self.world.read("Jobs", "roundOf", job_id, number) == (astuple(found) if found else (WORD, 0))
+            expected = (round_record(found.set_root, found.start), found.participants) if found else (WORD, 0)
+            assert self.world.read("Jobs", "roundOf", job_id, number) == expected
 
     def _facts(self, sender: Address, call: Call) -> Facts:
         match call:
@@ -286,9 +288,11 @@ class Twin:
         job = self.ledger.jobs[job_id]
         randomness = keccak256(encode_words(keccak256(b"skynet test beacon"), job.beacon_round))
         seed = compute_challenge_seed(self.world.chain_id, self.world.jobs, job_id, worker, job.parent, randomness)
-        drawn = draw_sample(seed, sample, compute_participations(job, worker), job.terms.pages)
+        drawn = draw_sample(
+            seed, sample, compute_participations(job, worker), job.terms, job_id, Seat(job.seats.index(worker))
+        )
         entries = self.entries(job_id, drawn.round, job.rounds[drawn.round].participants)
-        evidence = build_evidence(job_id, drawn.round, entries, worker, drawn.page, PAGES)
+        evidence = build_evidence(job_id, drawn.round, entries, worker, drawn.step, drawn.page, PAGES)
         proof = weights_of(worker, drawn.round) + b"".join(PAGES[drawn.page]) + b"the rest" + VALID
         return SubmitProof(job_id, worker, sample, evidence, proof, (loss,), KEY_WORDS)
 

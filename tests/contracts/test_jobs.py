@@ -212,9 +212,9 @@ def test_a_nulled_round_is_never_drawn(training: Station) -> None:
     twin.wait(2)
     for seat in twin.seats(job):
         for sample in range(TERMS.samples):
-            drawn, page = twin.world.read("Jobs", "sampleOf", job, seat.address, sample)
+            drawn, step, page = twin.world.read("Jobs", "sampleOf", job, seat.address, sample)
             call = twin.prove(job, seat.address, sample)
-            assert (drawn, page) == (1, call.evidence.page)
+            assert (drawn, step, page) == (1, TERMS.steps, call.evidence.page)
             twin.do(seat, call)
     twin.do(twin.delegate, Settle(job))
     drain(twin, job)

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from job_twin import INVALID, TERMS, Twin
+from job_twin import INVALID, TERMS, WORD, Twin
 
 from protocols.chain import (
     Apply,
@@ -183,7 +183,7 @@ class Walk(RuleBasedStateMachine):
         job_id, worker = self.twin.job_id(nonce), self.who(person)
         job = self.twin.ledger.jobs[job_id]
         if job.state is not JobState.PROVING or not compute_participations(job, worker):
-            nothing = Evidence(RoundNumber(0), ContentId(bytes(32)), Digest(bytes(32)), (), (), 0, ())
+            nothing = Evidence(RoundNumber(0), WORD, ContentId(WORD), WORD, (), 0, (), (), 0, ())
             self.send(person, SubmitProof(job_id, worker, 0, nothing, bytes(193), (0,), ()))
             return
         good = self.twin.prove(job_id, worker, 1)

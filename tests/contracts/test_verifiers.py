@@ -180,13 +180,13 @@ def test_a_worker_is_paid_for_a_real_proof(backend: Callable[[], Backend], prove
     signature = sign(worker, compute_digest(Domain(world.chain_id, world.jobs), vote))
     do(worker.address, CommitRound(job, Certificate(number, 0, vote.parent, root, state, theta, 1, 1, (signature,))))
     world.pass_time(world.now_s + 2)
-    evidence = build_evidence(job, number, entries, worker.address, 0, pages)
+    evidence = build_evidence(job, number, entries, worker.address, terms.steps, 0, pages)
     good = SubmitProof(job, worker.address, 0, evidence, proved.proof, proved.instances, proved.words)
     assert world.send(worker.address, replace(good, instances=(3,))) == Refused("ProofInvalid")
     bent = proved.proof[:-1] + bytes([proved.proof[-1] ^ 1])
     assert world.send(worker.address, replace(good, proof=bent)) == Refused("ProofInvalid")
     (accepted,) = do(worker.address, good)
-    assert accepted == ProofAccepted(job, worker.address, 0, number, 0, proved.instances[0], True)
+    assert accepted == ProofAccepted(job, worker.address, 0, number, terms.steps, 0, proved.instances[0], True)
     # Gas of the key's registration and of a proof grows with the circuit; this is the smallest.
     assert 150_000 < world.gas["Verifiers.register"] < 300_000
     assert 600_000 < world.gas["submitProof"] < 1_200_000

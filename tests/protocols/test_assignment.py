@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.assignment import pages_of_round
+from protocols.assignment import page_of_step, pages_of_round
 from protocols.ids import Digest, RoundNumber, Seat
 
 SEED = Digest(b"s" * 32)
@@ -41,6 +41,7 @@ def test_pages_are_permuted(seed: Digest, pages: int) -> None:
 def test_a_draw_depends_on_its_step_alone(seed: Digest, number: int, seat: int, steps: int) -> None:
     args = (seed, 64, 4, Seat(seat), RoundNumber(number))
     assert pages_of_round(*args, steps) == pages_of_round(*args, steps + 5)[:steps]
+    assert pages_of_round(*args, steps) == tuple(page_of_step(*args, t) for t in range(steps))
 
 
 def test_rounds_seats_and_jobs_draw_apart() -> None:

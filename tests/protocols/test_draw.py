@@ -1,16 +1,25 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.abi import checksum_address, encode_words
+from protocols.abi import ZERO_ADDRESS, checksum_address, encode_words
+from protocols.assignment import page_of_step, pages_of_round
+from protocols.chain import ProofPolicy, Terms
 from protocols.draw import Sample, compute_challenge_seed, compute_quorum, draw_sample, draw_seats
-from protocols.ids import Address, Digest, JobId, RoundNumber
+from protocols.ids import Address, ContentId, Digest, JobId, RoundNumber, Seat, Wei
 from protocols.keccak import keccak256
 
 JOBS = checksum_address(b"J" * 20)
 JOB = JobId(b"j" * 32)
+NOTHING, NAME, WEI = Digest(bytes(32)), ContentId(bytes(32)), Wei(1)
+EVALUATED = Terms(
+    NAME, NAME, NAME, NAME, bytes(32), NOTHING, NOTHING, NOTHING, ZERO_ADDRESS, 11, 3, 3, 8, 6, 2,
+    ProofPolicy.EVALUATION, 10, 10, 10, 10, WEI, WEI, WEI, 0,
+)  # fmt: skip
+TRAINED = replace(EVALUATED, proof_policy=ProofPolicy.TRAINING)
 words = st.binary(min_size=32, max_size=32).map(Digest)
 
 
@@ -46,8 +55,19 @@ def test_sample_by_hand() -> None:
     seed = compute_challenge_seed(1, JOBS, JOB, people(1)[0], Digest(b"c" * 32), Digest(b"r" * 32))
     rounds = [RoundNumber(r) for r in (0, 2, 5)]
     number = int.from_bytes(keccak256(encode_words(seed, 7, 0)), "big") % 3
-    page = int.from_bytes(keccak256(encode_words(seed, 7, 1)), "big") % 11
-    assert draw_sample(seed, 7, rounds, 11) == Sample(rounds[number], page)
+    drawn = int.from_bytes(keccak256(encode_words(seed, 7, 1)), "big")
+    seat = Seat(1)
+    assert draw_sample(seed, 7, rounds, EVALUATED, JOB, seat) == Sample(rounds[number], 6, drawn % 11)
+    page = page_of_step(Digest(JOB), 11, 3, seat, rounds[number], drawn % 6)
+    assert draw_sample(seed, 7, rounds, TRAINED, JOB, seat) == Sample(rounds[number], drawn % 6, page)
+
+
+def test_samples_of_a_step_are_of_the_pages_that_it_was_assigned() -> None:
+    rounds = [RoundNumber(r) for r in range(4)]
+    drawn = [draw_sample(keccak256(b"seed"), k, rounds, TRAINED, JOB, Seat(2)) for k in range(64)]
+    assert {sample.step for sample in drawn} == set(range(6))
+    for sample in drawn:
+        assert sample.page == pages_of_round(Digest(JOB), 11, 3, Seat(2), sample.round, 6)[sample.step]
 
 
 def test_everything_moves_the_challenge() -> None:
@@ -58,6 +78,6 @@ def test_everything_moves_the_challenge() -> None:
 
 
 def test_nothing_to_draw_from() -> None:
-    for rounds, pages in (([], 4), ([RoundNumber(0)], 0)):
+    for terms in (EVALUATED, TRAINED):
         with pytest.raises(ValueError, match="nothing"):
-            draw_sample(Digest(bytes(32)), 0, rounds, pages)
+            draw_sample(Digest(bytes(32)), 0, [], terms, JOB, Seat(0))

@@ -37,7 +37,7 @@ def test_the_paths_end_in_the_roots(seats: set[int], pages: int, data: st.DataOb
     participants = sum(1 << s for s in order)
     seat, page = data.draw(st.sampled_from(order)), data.draw(st.integers(0, pages - 1))
     entries = [entry_of(s) for s in order]
-    built = evidence.build_evidence(JOB, ROUND, entries, worker(seat), page, pages_of(pages))
+    built = evidence.build_evidence(JOB, ROUND, entries, worker(seat), 5, page, pages_of(pages))
     rank = evidence.compute_rank(participants, seat)
     assert rank is not None
     entry = evidence.set_leaf(JOB, ROUND, Entry(worker(seat), built.update, built.leaves))
@@ -46,6 +46,24 @@ def test_the_paths_end_in_the_roots(seats: set[int], pages: int, data: st.DataOb
     assert is_member(built.leaves, leaf, 0, 1, built.leaf_path)
     challenge = evidence.page_leaf(page, *pages_of(pages)[page])
     assert is_member(evidence.pages_root(pages_of(pages)), challenge, page, pages, built.page_path)
+
+
+@given(st.integers(1, 3), st.integers(1, 9), st.data())
+def test_the_paths_of_a_step_end_in_two_neighbouring_leaves(seats: int, steps: int, data: st.DataObject) -> None:
+    states = [Commitment(bytes([t]) * 64) for t in range(steps + 1)]
+    root = evidence.receipt_root(JOB, worker(0), ROUND, states)
+    entries = [Entry(worker(0), ContentId(bytes(32)), root), *map(entry_of, range(1, seats))]
+    step = data.draw(st.integers(0, steps - 1))
+    built = evidence.build_step_evidence(JOB, ROUND, entries, worker(0), states, step, 1, pages_of(2))
+    assert (built.step, built.leaves) == (step, root)
+    assert built.start == evidence.hash_commitment(states[0])
+    for t, path in ((step, built.leaf_path), (step + 1, built.next_path)):
+        leaf = evidence.step_leaf(JOB, worker(0), ROUND, t, states[t])
+        assert is_member(root, leaf, t, steps + 1, path)
+    entry = evidence.set_leaf(JOB, ROUND, entries[0])
+    assert is_member(evidence.set_root(JOB, ROUND, entries), entry, 0, seats, built.set_path)
+    with pytest.raises(ValueError, match="no leaf"):
+        evidence.build_step_evidence(JOB, ROUND, entries, worker(0), states, steps, 1, pages_of(2))
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 63))
@@ -58,9 +76,9 @@ def test_a_rank_counts_the_seats_before(participants: int, seat: int) -> None:
 def test_who_is_not_in_the_set_has_no_evidence() -> None:
     entries = [entry_of(s) for s in (0, 2)]
     with pytest.raises(ValueError, match="not in list"):
-        evidence.build_evidence(JOB, ROUND, entries, worker(1), 0, pages_of(2))
+        evidence.build_evidence(JOB, ROUND, entries, worker(1), 5, 0, pages_of(2))
     with pytest.raises(ValueError, match="no leaf"):
-        evidence.build_evidence(JOB, ROUND, entries, worker(2), 2, pages_of(2))
+        evidence.build_evidence(JOB, ROUND, entries, worker(2), 5, 2, pages_of(2))
 
 
 def test_every_part_of_a_set_is_in_its_root() -> None:

@@ -47,7 +47,7 @@ from protocols.chain import (
 )
 from protocols.draw import compute_challenge_seed, compute_quorum, draw_sample
 from protocols.evidence import build_evidence, compute_job_id, pages_root, set_root, step_leaf
-from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Wei
+from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Seat, Wei
 from protocols.job import (
     UNBONDING_S,
     Beacon,
@@ -83,6 +83,7 @@ TERMS = Terms(
     initial_state=ContentId(WORD),
     srs=ContentId(WORD),
     requester_key=WORD,
+    initial_commitment=Digest(bytes(32)),
     pages_root=pages_root(PAGES),
     vk_digest=VK_DIGEST,
     delegate=WORKERS[-1],
@@ -173,10 +174,12 @@ def prove(ledger: Ledger, job_id: JobId, worker: Address, sample: int, loss: int
     job = ledger.jobs[job_id]
     out = keccak256(encode_words(keccak256(b"skynet test beacon"), job.beacon_round))
     seed = compute_challenge_seed(ledger.chain_id, ledger.contract, job_id, worker, job.parent, out)
-    drawn = draw_sample(seed, sample, compute_participations(job, worker), job.terms.pages)
+    drawn = draw_sample(
+        seed, sample, compute_participations(job, worker), job.terms, job_id, Seat(job.seats.index(worker))
+    )
     entries = entries_of(job_id, job, drawn.round, job.rounds[drawn.round].participants)
     theta = weights_of(worker, drawn.round)
-    evidence = build_evidence(job_id, drawn.round, entries, worker, drawn.page, PAGES)
+    evidence = build_evidence(job_id, drawn.round, entries, worker, drawn.step, drawn.page, PAGES)
     proof = theta + b"".join(PAGES[drawn.page]) + b"rest of the proof"
     return SubmitProof(job_id, worker, sample, evidence, proof, (loss,), ())
 

@@ -76,6 +76,7 @@ TERMS = Terms(
     initial_state=CONTENT,
     srs=CONTENT,
     requester_key=bytes(32),
+    initial_commitment=Digest(bytes(32)),
     pages_root=DIGEST,
     vk_digest=DIGEST,
     delegate=Address("0x" + 40 * "0"),
@@ -111,7 +112,7 @@ def committed(number: int, participants: int = 0b111, deadline_s: int = ROUND_S)
 
 
 def proved(worker: Address, sample: int) -> ProofAccepted:
-    return ProofAccepted(JOB, worker, sample, RoundNumber(0), 0, 1, True)
+    return ProofAccepted(JOB, worker, sample, RoundNumber(0), 4, 0, 1, True)
 
 
 ROUNDS = (TRAINING, committed(0), committed(1, deadline_s=0), PROVING)

@@ -40,9 +40,17 @@ interface IJobs {
     event EquivocationProved(bytes32 indexed job, address indexed worker, uint32 round, address reporter);
     event RoundNulled(bytes32 indexed job, uint32 round, uint64 roundDeadline);
     event ProvingStarted(bytes32 indexed job, uint64 beaconRound, uint64 proofDeadline);
+    /// @param loss Zero in training jobs.
     /// @param earns Whether `loss` is within the terms' bound.
     event ProofAccepted(
-        bytes32 indexed job, address indexed worker, uint32 sample, uint32 round, uint32 page, uint256 loss, bool earns
+        bytes32 indexed job,
+        address indexed worker,
+        uint32 sample,
+        uint32 round,
+        uint32 step,
+        uint32 page,
+        uint256 loss,
+        bool earns
     );
     event WorkerPaid(bytes32 indexed job, address indexed worker, uint256 amount);
     event WorkerSlashed(bytes32 indexed job, address indexed worker, uint256 amount);
@@ -87,13 +95,17 @@ interface IJobs {
 
     error WrongSample(uint32 samples);
     error AlreadyAccepted();
-    /// The beacon drew another round or page.
-    error WrongDraw(uint32 round, uint32 page);
+    /// The beacon drew another round, step or page.
+    error WrongDraw(uint32 round, uint32 step, uint32 page);
     error ProofTooShort();
     error NotInSet();
+    /// The state before the first step is not the one that the round began with.
+    error WrongStart();
     error NotInReceipt();
     error NotInPages();
     error BadInstances();
+    /// Instances say by how much the step's equations fail: there are some, and all are zero.
+    error StepUnproved();
     error ProofInvalid();
 
     error NothingLocked();

@@ -24,12 +24,13 @@ library Draw {
         return keccak256(abi.encode(_CHALLENGE, block.chainid, address(this), job, worker, certificate, randomness));
     }
 
+    /// @return A page of an evaluation job, or an inner step of a training job.
+    function below(bytes32 seed, uint256 sample, uint256 limit) internal pure returns (uint32) {
+        return uint32(uint256(keccak256(abi.encode(seed, sample, 1))) % limit);
+    }
+
     /// @return Which of the worker's `participations` rounds sample `sample` is about, counted from 0.
     function participation(bytes32 seed, uint256 sample, uint256 participations) internal pure returns (uint256) {
         return uint256(keccak256(abi.encode(seed, sample, 0))) % participations;
-    }
-
-    function page(bytes32 seed, uint256 sample, uint256 pages) internal pure returns (uint32) {
-        return uint32(uint256(keccak256(abi.encode(seed, sample, 1))) % pages);
     }
 }

@@ -11,7 +11,8 @@ import {Evidence} from "../types/Evidence.sol";
 import {JobState} from "../types/JobState.sol";
 import {SeatSet} from "../types/SeatSet.sol";
 import {Tally} from "../types/Tally.sol";
-import {Terms} from "../types/Terms.sol";
+import {ProofPolicy, Terms} from "../types/Terms.sol";
+import {Assignment} from "./Assignment.sol";
 import {Draw} from "./Draw.sol";
 import {MerkleTree} from "./MerkleTree.sol";
 import {Statement} from "./Statement.sol";
@@ -36,6 +37,12 @@ library Job {
     uint64 internal constant AUDIT_WINDOW = 1 days;
     /// @dev Seconds between the last commitment and the beacon that may challenge it.
     uint64 internal constant BEACON_MARGIN = 1;
+
+    /// @dev Order of BN254's scalar field: instances are its elements.
+    uint256 private constant _FIELD = 21888242871839275222246405745257275088548364400416034343698204186575808495617;
+    /// @dev Bytes of the commitments that a proof starts with.
+    uint256 private constant _EVALUATION_PREFIX = 192;
+    uint256 private constant _STEP_PREFIX = 320;
 
     enum Bond {
         NONE,
@@ -90,6 +97,7 @@ library Job {
         uint8 seats;
         uint16 maxApplicants;
         uint8 samples;
+        ProofPolicy proofPolicy;
         // What happened.
         address requester;
         JobState state;
@@ -106,11 +114,14 @@ library Job {
         uint128 escrow;
         /// Digest of the last certificate.
         bytes32 certificate;
+        /// keccak of C(θ) of the state that the next round begins with; zero in evaluation jobs.
+        bytes32 start;
         address[] applicants;
         mapping(address worker => Applicant) applicantOf;
         Seat[] seated;
         Tally participations;
-        mapping(uint256 round => bytes32) setRoots;
+        /// `Statement.hashRound` of each certified round: one word for the set and where it began.
+        mapping(uint256 round => bytes32) records;
         SeatSet[MAX_ROUNDS] participants;
     }
 
@@ -199,7 +210,12 @@ library Job {
         _checkSignatures(self, certificate, vote);
         self.participations.add(participants);
         self.participants[certificate.round] = participants;
-        self.setRoots[certificate.round] = certificate.setRoot;
+        bytes32 start; // stays zero in an evaluation job
+        if (self.proofPolicy == ProofPolicy.TRAINING) {
+            start = self.start;
+            self.start = keccak256(certificate.commitment);
+        }
+        self.records[certificate.round] = Statement.hashRound(certificate.setRoot, start);
         self.certificate = Statement.hashCertificate(id, certificate);
         self.nulled = 0;
         _advance(self, beacon);
@@ -262,10 +278,28 @@ library Job {
         if (sample >= self.samples) revert IJobs.WrongSample(self.samples);
         Seat storage seat = self.seatOf(worker);
         if ((seat.accepted >> sample) & 1 == 1) revert IJobs.AlreadyAccepted();
-        (uint32 round, uint32 page) = self.drawSample(id, worker, sample, beacon);
-        if (evidence.round != round || evidence.page != page) revert IJobs.WrongDraw(round, page);
-        if (proof.length < 192) revert IJobs.ProofTooShort();
-        _checkPaths(self, id, worker, evidence, proof);
+        (uint32 round, uint32 step, uint32 page) = self.drawSample(id, worker, sample, beacon);
+        if (evidence.round != round || evidence.step != step || evidence.page != page) {
+            revert IJobs.WrongDraw(round, step, page);
+        }
+        bool isStep = self.proofPolicy == ProofPolicy.TRAINING;
+        if (proof.length < (isStep ? _STEP_PREFIX : _EVALUATION_PREFIX)) revert IJobs.ProofTooShort();
+        _checkSet(self, id, worker, evidence);
+        if (isStep) _checkStep(self, id, worker, evidence, proof);
+        else _checkEvaluation(self, id, worker, evidence, proof);
+        _checkPage(self, evidence, proof);
+    }
+
+    /// @return loss What an evaluation proof says; zero for a step, which says nothing but that it was done.
+    function readInstances(State storage self, uint256[] calldata instances) internal view returns (uint256 loss) {
+        if (self.proofPolicy == ProofPolicy.EVALUATION) {
+            if (instances.length != 1 || instances[0] >= _FIELD) revert IJobs.BadInstances();
+            return instances[0];
+        }
+        if (instances.length == 0) revert IJobs.StepUnproved();
+        for (uint256 i = 0; i < instances.length; ++i) {
+            if (instances[i] != 0) revert IJobs.StepUnproved();
+        }
     }
 
     /// @return earns Whether `loss` is within the bound.
@@ -278,11 +312,12 @@ library Job {
 
     /// @notice Reverts before the job's beacon round is out, and for who took no part.
     /// @return round One of the rounds in which the worker took part.
-    /// @return page One of the challenge pages.
+    /// @return step The inner step to prove; in evaluation jobs the number of steps.
+    /// @return page What that step trained on; in evaluation jobs one of the challenge pages.
     function drawSample(State storage self, bytes32 id, address worker, uint32 sample, IBeacon beacon)
         internal
         view
-        returns (uint32 round, uint32 page)
+        returns (uint32 round, uint32 step, uint32 page)
     {
         if (!self.applicantOf[worker].seated) revert IJobs.NotSeated();
         uint256 index = self.applicantOf[worker].seat;
@@ -297,7 +332,9 @@ library Job {
             }
             ++round;
         }
-        page = Draw.page(seed, sample, self.pages);
+        if (self.proofPolicy == ProofPolicy.EVALUATION) return (round, self.steps, Draw.below(seed, sample, self.pages));
+        step = Draw.below(seed, sample, self.steps);
+        page = uint32(Assignment.page(id, self.pages, self.seats, index, round, step));
     }
 
     // -- Ends --------------------------------------------------------------------
@@ -414,11 +451,15 @@ library Job {
         if (terms.readyWindow == 0) revert IJobs.BadTerms("ready_window_s");
         if (terms.roundTimeout == 0) revert IJobs.BadTerms("round_timeout_s");
         if (terms.proofWindow == 0) revert IJobs.BadTerms("proof_window_s");
+        bool trains = terms.proofPolicy == ProofPolicy.TRAINING;
+        if (trains && terms.pages < terms.seats) revert IJobs.BadTerms("pages");
+        if (trains == (terms.initialCommitment == 0)) revert IJobs.BadTerms("initial_commitment");
     }
 
     function _keep(State storage self, Terms calldata terms) private {
         self.pagesRoot = terms.pagesRoot;
         self.vkDigest = terms.vkDigest;
+        if (terms.initialCommitment != 0) self.start = terms.initialCommitment;
         self.maxLoss = terms.maxLoss;
         self.stake = terms.stake;
         self.budget = terms.budget;
@@ -434,6 +475,7 @@ library Job {
         self.seats = uint8(terms.seats);
         self.maxApplicants = uint16(terms.maxApplicants);
         self.samples = uint8(terms.samples);
+        self.proofPolicy = terms.proofPolicy;
     }
 
     function _mustBeBefore(uint64 deadline) private view {
@@ -481,23 +523,50 @@ library Job {
         self.deadline = beacon.timeOf(self.beaconRound) + self.proofWindow;
     }
 
-    /// @dev A proof starts with the commitments of its circuit's inputs: C(θ), C(x), C(y).
-    function _checkPaths(
+    function _checkSet(State storage self, bytes32 id, address worker, Evidence calldata evidence) private view {
+        SeatSet participants = self.participants[evidence.round];
+        bytes memory entry = Statement.encodeSetLeaf(id, evidence.round, worker, evidence.update, evidence.leaves);
+        uint256 rank = participants.rank(self.applicantOf[worker].seat);
+        if (evidence.setPath.length != MerkleTree.depth(participants.count())) revert IJobs.NotInSet();
+        bytes32 setRoot = MerkleTree.rootOf(entry, rank, evidence.setPath);
+        if (Statement.hashRound(setRoot, evidence.start) != self.records[evidence.round]) revert IJobs.NotInSet();
+    }
+
+    /// @dev An evaluation proof starts with C(θ), C(x), C(y), and the receipt has one leaf: the weights after all steps.
+    function _checkEvaluation(
         State storage self,
         bytes32 id,
         address worker,
         Evidence calldata evidence,
         bytes calldata proof
     ) private view {
-        SeatSet participants = self.participants[evidence.round];
-        bytes memory entry = Statement.encodeSetLeaf(id, evidence.round, worker, evidence.update, evidence.leaves);
-        uint256 rank = participants.rank(self.applicantOf[worker].seat);
-        bytes32 setRoot = self.setRoots[evidence.round];
-        if (!MerkleTree.contains(setRoot, entry, rank, participants.count(), evidence.setPath)) {
-            revert IJobs.NotInSet();
-        }
         bytes memory leaf = Statement.encodeStepLeaf(id, worker, evidence.round, self.steps, proof[0:64]);
         if (!MerkleTree.contains(evidence.leaves, leaf, 0, 1, evidence.leafPath)) revert IJobs.NotInReceipt();
+    }
+
+    /// @dev A proof of a step starts with C(state), C(x), C(y), C(next state), C(hints). The receipt has a leaf for the
+    /// state before each step and one for the last; both neighbours are compared, since next is what the step makes of
+    /// state. A worker could begin anywhere, so its first state is compared with where the round began; optimizer state
+    /// begins with zeros, which add nothing to a commitment.
+    function _checkStep(
+        State storage self,
+        bytes32 id,
+        address worker,
+        Evidence calldata evidence,
+        bytes calldata proof
+    ) private view {
+        uint256 step = evidence.step;
+        if (step == 0 && keccak256(proof[0:64]) != evidence.start) revert IJobs.WrongStart();
+        uint256 width = uint256(self.steps) + 1;
+        bytes memory leaf = Statement.encodeStepLeaf(id, worker, evidence.round, step, proof[0:64]);
+        if (!MerkleTree.contains(evidence.leaves, leaf, step, width, evidence.leafPath)) revert IJobs.NotInReceipt();
+        bytes memory next = Statement.encodeStepLeaf(id, worker, evidence.round, step + 1, proof[192:256]);
+        if (!MerkleTree.contains(evidence.leaves, next, step + 1, width, evidence.nextPath)) {
+            revert IJobs.NotInReceipt();
+        }
+    }
+
+    function _checkPage(State storage self, Evidence calldata evidence, bytes calldata proof) private view {
         bytes memory page = Statement.encodePageLeaf(evidence.page, proof[64:128], proof[128:192]);
         if (!MerkleTree.contains(self.pagesRoot, page, evidence.page, self.pages, evidence.pagePath)) {
             revert IJobs.NotInPages();

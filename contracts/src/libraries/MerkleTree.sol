@@ -15,12 +15,15 @@ library MerkleTree {
         pure
         returns (bool)
     {
-        if (index >= width || path.length != depth(width)) return false;
-        bytes32 node = keccak256(bytes.concat(_LEAF, data));
+        return index < width && path.length == depth(width) && rootOf(data, index, path) == root;
+    }
+
+    /// @return node The root of a tree in which `data` is leaf `index`, beside what `path` says; its length is not looked at.
+    function rootOf(bytes memory data, uint256 index, bytes32[] calldata path) internal pure returns (bytes32 node) {
+        node = keccak256(bytes.concat(_LEAF, data));
         for (uint256 level = 0; level < path.length; ++level) {
             node = (index >> level) & 1 == 1 ? _hash(path[level], node) : _hash(node, path[level]);
         }
-        return node == root;
     }
 
     /// @return levels The smallest number with 2**levels ≥ width.

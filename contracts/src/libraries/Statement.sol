@@ -78,13 +78,19 @@ library Statement {
         return abi.encode(job, round, worker, update, leaves);
     }
 
-    /// @param weights C(w_t), 64 bytes. The page digest is zero: evaluation jobs have the leaf after the last step only.
-    function encodeStepLeaf(bytes32 job, address worker, uint32 round, uint32 step, bytes calldata weights)
+    /// @param state C(w_t ‖ s_t), 64 bytes: weights and optimizer state after `step` inner steps.
+    function encodeStepLeaf(bytes32 job, address worker, uint32 round, uint256 step, bytes calldata state)
         internal
         pure
         returns (bytes memory)
     {
-        return abi.encode(job, worker, round, step, keccak256(weights), bytes32(0));
+        return abi.encode(job, worker, round, step, keccak256(state));
+    }
+
+    /// @param start keccak of C(θ) of the state that the round began with; zero in evaluation jobs.
+    /// @return What is kept of a certified round.
+    function hashRound(bytes32 setRoot, bytes32 start) internal pure returns (bytes32) {
+        return keccak256(abi.encode(setRoot, start));
     }
 
     /// @param x C(x), 64 bytes.

@@ -184,6 +184,7 @@ def _terms() -> Terms:
     digest = Digest(bytes(31) + b"\x01")
     values: dict[str, Any] = {
         "package": content, "data": content, "initial_state": content, "srs": content, "requester_key": bytes(32),
+        "initial_commitment": Digest(bytes(32)),
         "pages_root": digest, "vk_digest": compute_key_digest(KEY_WORDS), "delegate": nobody, "pages": 1, "seats": 1,
         "rounds": 1, "steps": 1, "samples": 1, "proof_policy": ProofPolicy.EVALUATION, "max_applicants": 8,
         "join_window_s": 10_000, "ready_window_s": 10_000, "round_timeout_s": 10_000, "proof_window_s": 10_000,

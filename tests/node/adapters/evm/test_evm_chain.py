@@ -74,9 +74,9 @@ from protocols.evidence import (
     set_root,
     step_leaf,
 )
-from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Wei
+from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Seat, Wei
 from protocols.job import compute_key_digest
-from protocols.merkle import compute_root
+from protocols.merkle import ZERO_DIGEST, compute_root
 
 WORD = bytes(32)
 TINY_PROOF = Path(__file__).parents[3] / "contracts" / "tiny_proof.py"
@@ -86,6 +86,7 @@ TERMS = Terms(
     initial_state=ContentId(b"i" * 32),
     srs=ContentId(b"s" * 32),
     requester_key=b"r" * 32,
+    initial_commitment=Digest(bytes(32)),
     pages_root=Digest(WORD),
     vk_digest=Digest(WORD),
     delegate=checksum_address(bytes(20)),
@@ -241,15 +242,15 @@ async def test_a_job_from_registration_to_payment(net: Net, tiny_proof: tuple[by
         assert await requester.beacon(proving.beacon_round + 10**6) is None
         worker = seats[0].wallet
         seed = compute_challenge_seed(net.chain_id, net.contracts.jobs, job, worker, parent, randomness)
-        drawn = draw_sample(seed, 0, [RoundNumber(0), RoundNumber(1)], 1)
+        drawn = draw_sample(seed, 0, [RoundNumber(0), RoundNumber(1)], terms, job, Seat(0))
         entry = entries[drawn.round]
-        evidence = Evidence(drawn.round, entry.update, entry.leaves, (), (), 0, ())
+        evidence = Evidence(drawn.round, ZERO_DIGEST, entry.update, entry.leaves, (), terms.steps, (), (), 0, ())
         submitted = SubmitProof(job, worker, 0, evidence, proof, (loss,), words)
         flipped = replace(submitted, proof=proof[:-1] + bytes([proof[-1] ^ 1]))
         assert await refusal(seats[0], flipped) == "ProofInvalid"
         assert await refusal(seats[0], replace(submitted, instances=(loss + 1,))) == "ProofInvalid"
         (accepted,) = await do(seats[0], submitted)
-        assert accepted == ProofAccepted(job, worker, 0, drawn.round, 0, loss, earns=True)
+        assert accepted == ProofAccepted(job, worker, 0, drawn.round, terms.steps, 0, loss, earns=True)
 
         paid, fee, ended = await do(requester, Settle(job))
         share = terms.budget_wei * 2 // 6
