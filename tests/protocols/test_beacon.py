@@ -41,9 +41,10 @@ ALICE, BOB, CAROL, REQUESTER = (Address("0x" + 40 * c) for c in "abcd")
 CLOSES_S = 1_800_000_000
 TERMS = Terms(
     package=ContentId(ID), data=ContentId(ID), initial_state=ContentId(ID), srs=ContentId(ID), requester_key=ID,
-    pages_root=Digest(ID), vk_digest=Digest(ID), delegate=REQUESTER, pages=1, seats=2, max_applicants=9, rounds=1,
-    steps=1, samples=1, proof_policy=ProofPolicy.EVALUATION, join_window_s=60, ready_window_s=60, round_timeout_s=60,
-    proof_window_s=600, stake_wei=Wei(1), budget_wei=Wei(1), move_fee_wei=Wei(0), max_loss=0,
+    initial_commitment=Digest(bytes(32)), pages_root=Digest(ID), vk_digest=Digest(ID), delegate=REQUESTER,
+    pages=1, seats=2, max_applicants=9, rounds=1, steps=1, samples=1, proof_policy=ProofPolicy.EVALUATION,
+    join_window_s=60, ready_window_s=60, round_timeout_s=60, proof_window_s=600,
+    stake_wei=Wei(1), budget_wei=Wei(1), move_fee_wei=Wei(0), max_loss=0,
 )  # fmt: skip
 DRAWS, CHALLENGES = DRAND_EVMNET.round_at(CLOSES_S), 25_000_000
 COMMITTED = RoundCommitted(JOB, RoundNumber(0), 0, Digest(ID), ContentId(ID), Commitment(ID * 2), 0b01, Digest(ID), 0)
@@ -74,7 +75,7 @@ def test_the_challenge_needs_its_round_until_all_is_proved() -> None:
     out_s = DRAND_EVMNET.time_of(CHALLENGES)
     assert find_need(part_of(BOB, *PROVING), DRAND_EVMNET) == Need(CHALLENGES, out_s)
     assert find_need(part_of(ALICE, *PROVING), DRAND_EVMNET) == Need(CHALLENGES, out_s + STAGGER_S)
-    proved = ProofAccepted(JOB, BOB, 0, RoundNumber(0), 0, 1, earns=True)  # only seat 0 took part
+    proved = ProofAccepted(JOB, BOB, 0, RoundNumber(0), 1, 0, 1, earns=True)  # only seat 0 took part
     assert find_need(part_of(BOB, *PROVING, proved), DRAND_EVMNET) is None
     assert find_need(part_of(BOB, *PROVING, JobEnded(JOB, JobState.SETTLED, Wei(0))), DRAND_EVMNET) is None
     assert find_need(part_of(BOB, *PROVING[:3]), DRAND_EVMNET) is None
