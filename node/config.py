@@ -195,6 +195,12 @@ class WorkConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SandboxConfig:
+    missing: Literal["refuse", "warn"] = "refuse"
+    """Where this machine can't keep a stranger's model from files, network or processes: refuse the work, or warn."""
+
+
+@dataclass(frozen=True, slots=True)
 class KeysConfig:
     passphrase_file: Path | None = None
     """Holds the passphrase of the key files, mode 0600. SKYNET_PASSPHRASE goes before it."""
@@ -232,6 +238,7 @@ class Config:
     beacon: BeaconConfig = BeaconConfig()
     p2p: P2pConfig = P2pConfig()
     work: WorkConfig = WorkConfig()
+    sandbox: SandboxConfig = SandboxConfig()
     keys: KeysConfig = KeysConfig()
     store: StoreConfig = StoreConfig()
     log: LogConfig = LogConfig()

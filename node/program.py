@@ -25,6 +25,7 @@ from node.adapters.drand import open_sources
 from node.adapters.evm import EvmChain, Journal
 from node.adapters.libp2p import LibP2PConfig, Role, load_client_tls, load_server_tls, open_network
 from node.adapters.prover import ChildProver
+from node.adapters.sandbox_probe import probe_sandbox
 from node.archive import MessageArchive, Retention, open_archive
 from node.chain_link import connect_chain
 from node.client.pack import Report
@@ -33,6 +34,7 @@ from node.config import ADDRESS_FILE, Config, jobs_address, keys_folder
 from node.errors import CallReverted, ChainError, ConfigError, split_advice
 from node.identity import Keys, NodeVault, load_keys, peer_id
 from node.key_file import find_passphrase
+from node.sandbox.policy import Findings, describe_applied, describe_missing, find_lacking
 from node.store import DiskStore, open_store
 from node.supervision.supervisor import Supervisor
 from node.wiring import House, Settings, World
@@ -149,8 +151,9 @@ async def _open_parts(config: Config, path: Path, role: Role) -> AsyncIterator[P
         async with connect_chain(config, jobs, vault, Journal(store)) as chain:  # noqa: SIM117
             async with trio.open_nursery() as children:
                 cpu, memory = config.work.cpu_s, config.work.memory_mib * MIB
-                training = compute_adapter.Settings(memory, cpu, threads=config.work.threads or 1)
-                proving = prover_adapter.Settings(memory, cpu, threads=config.work.threads)
+                threads, demanded = config.work.threads, config.sandbox.missing == "refuse"
+                training = compute_adapter.Settings(memory, cpu, threads or 1, is_sandbox_demanded=demanded)
+                proving = prover_adapter.Settings(memory, cpu, threads, is_sandbox_demanded=demanded)
                 compute = ChildCompute(children, store, store.blob_path, scratch / "compute", _child_log, training)
                 prover = ChildProver(
                     children, store, store.blob_path, scratch / "prover", config.cache.dir, _child_log, proving
@@ -203,12 +206,25 @@ def _child_log(line: str) -> None:
 async def run_node(config: Config, path: Path) -> None:
     """Run until cancelled. Raises UserError for what its operator can mend, Escalated when restarts did not help."""
     async with _open_parts(config, path, Role(config.p2p.role)) as parts, trio.open_nursery() as nursery:
+        nursery.start_soon(_report_sandbox, config)
         if config.work.offered:
             await _register(parts)
         house = parts.house(offers_work=config.work.offered, hosts_jobs=config.work.hosted)
         await nursery.start(_start, house)
         _write_addresses(config.data_dir, house.link.addresses)
         log.info("listening", peer=house.link.peer, addresses=house.link.addresses, wallet=parts.vault.wallet)
+
+
+async def _report_sandbox(config: Config) -> None:
+    """Log what holds strangers' models in, and as a warning what does not."""
+    findings = await probe_sandbox()
+    if isinstance(findings, str):
+        log.warning("sandbox", problem=findings)
+    elif lacking := find_lacking(findings):
+        then = "jobs are refused" if config.sandbox.missing == "refuse" else "working without"
+        log.warning("sandbox", lacking=lacking, then=then, in_force=describe_applied(findings))
+    else:
+        log.info("sandbox", in_force=describe_applied(findings), not_here=describe_missing(findings) or None)
 
 
 async def _start(runs: House | Supervisor, *, task_status: Any) -> None:
@@ -261,6 +277,8 @@ async def _send_registration(parts: Parts, stake_wei: Wei) -> None:
 async def check_node(config: Config, path: Path) -> AsyncIterator[str]:
     """Yield a line for each thing that works. Raises the UserError of the first that doesn't."""
     yield f"{path}: configuration for {config.network}"
+    for line in describe_sandbox(await probe_sandbox(), config.sandbox.missing):
+        yield line
     async with _open_parts(config, path, Role(config.p2p.role)) as parts:
         chain, wallet = parts.chain, parts.vault.wallet
         yield f"{config.data_dir}: keys and data folder open, nobody else uses them"
@@ -277,6 +295,18 @@ async def check_node(config: Config, path: Path) -> AsyncIterator[str]:
             yield f"beacon: {'a test beacon' if is_test else 'no source of its rounds (beacon.urls); others post them'}"
         development = await chain.is_development()
         yield f"development network: {development} (evaluation jobs are accepted there only; training: unproved)"
+
+
+def describe_sandbox(findings: Findings | str, missing: str) -> tuple[str, ...]:
+    """What `check` says of the sandbox, a line each."""
+    if isinstance(findings, str):
+        return (f"sandbox: {findings}",)
+    lines = [f"sandbox: {describe_applied(findings)}"]
+    if absent := describe_missing(findings):
+        lines.append(f"sandbox, not here: {absent}")
+    then = "jobs are refused" if missing == "refuse" else "jobs run without"
+    lines += [f"sandbox lacks protection of {name}; {then} (sandbox.missing)" for name in find_lacking(findings)]
+    return tuple(lines)
 
 
 # -- A requester ---------------------------------------------------------------

@@ -5,7 +5,7 @@ deadline, a closed pipe: each ends the child and comes back as `Refused`, never 
 
     RUNNING --deadline, hostile reply, end of stream, cancelled request--> LOST
 
-The child's side is `node/sandbox.py`; the bytes between them are `protocols/frames.py`.
+The child's side is `node/sandbox/`; the bytes between them are `protocols/frames.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 import trio
 
 from actors.ports import Refused
-from node.sandbox import Limits, encode_limits
+from node.sandbox.policy import Enclosure, Limits, encode_enclosure
 from protocols import frames
 from protocols.frames import Frame, Refusal
 from protocols.verdict import Reject
@@ -48,19 +48,36 @@ class Program:
     limits: Limits
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to the minimum; never holds a secret."""
+    writable: tuple[Path, ...] = ()
+    """Folders beside the scratch folder."""
+    is_sandbox_demanded: bool = False
+    """Where a protection can't be had the child refuses everything; otherwise it works with those that there are."""
 
 
-async def start_child(nursery: trio.Nursery, program: Program, scratch: Path, log: Log) -> Child:
-    """Start the program; it ends with the nursery at the latest. OSError if this machine can't start processes."""
+async def start_child(
+    nursery: trio.Nursery, program: Program, scratch: Path, log: Log, *, inputs: Path | None = None
+) -> Child:
+    """Start the program; it ends with the nursery at the latest. OSError if this machine can't start processes.
+
+    It writes to `scratch`, its working folder, and reads what lies in `inputs`: of this user's files no others.
+    """
     far_end, lifeline = os.pipe()
     try:
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-s", "-P", "-m", program.module, encode_limits(program.limits), str(far_end)],
+            [
+                sys.executable,
+                "-s",
+                "-P",
+                "-m",
+                program.module,
+                encode_enclosure(_enclosure(program, scratch, inputs)),
+                str(far_end),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=scratch,
-            env=_environment(program, scratch),
+            env={**child_environment(scratch), **program.environment},
             pass_fds=(far_end,),
             start_new_session=True,  # Ctrl-C on the terminal is for the node
         )
@@ -74,13 +91,23 @@ async def start_child(nursery: trio.Nursery, program: Program, scratch: Path, lo
     return child
 
 
-def _environment(program: Program, scratch: Path) -> dict[str, str]:
+def _enclosure(program: Program, scratch: Path, inputs: Path | None) -> Enclosure:
+    return Enclosure(
+        program.limits,
+        tuple(str(path.absolute()) for path in (scratch, *program.writable)),
+        () if inputs is None else (str(inputs.absolute()),),
+        program.is_sandbox_demanded,
+    )
+
+
+def child_environment(scratch: Path | str) -> dict[str, str]:
+    """Return the least that a program of ours needs; its home is its scratch folder."""
     minimum = {"HOME": str(scratch), "TMPDIR": str(scratch), "LANG": "C.UTF-8"}
     root = Path(__file__).resolve().parents[2]
     if str(root) != sysconfig.get_path("purelib"):
         # A checkout: the child runs the same code as we do, wherever it was started.
         minimum["PYTHONPATH"] = str(root)
-    return {**minimum, **program.environment}
+    return minimum
 
 
 # -- The child -----------------------------------------------------------------
@@ -241,6 +268,8 @@ def _pass_on(line: bytes, log: Log) -> None:
 
 
 def _describe_exit(code: int) -> str:
+    if code == -signal.SIGALRM:
+        return "the child was killed by SIGALRM: a part of its work took longer than that may"
     if code >= 0:
         return f"the child ended with status {code}"
     try:

@@ -1,6 +1,6 @@
 """The Compute port over a child process a job: `python -m node.compute`.
 
-The child gets the paths of blobs and writes into its own scratch folder; what it wrote is read back
+The child gets links to blobs and writes into its own scratch folder; what it wrote is read back
 as hostile and put into the Store. A lost child is replaced by `node/adapters/job_child.py`.
 """
 
@@ -56,6 +56,7 @@ class Settings:
     threads: int = 1
     """For XLA and BLAS. More is faster for large models; several nodes on one machine share it better with one."""
     deadlines: Deadlines = field(default_factory=Deadlines)
+    is_sandbox_demanded: bool = False
 
 
 # -- The port ------------------------------------------------------------------
@@ -178,8 +179,8 @@ class ChildCompute:
 
     # -- Blobs -----------------------------------------------------------------
 
-    def _path(self, content: ContentId | None) -> str | None:
-        return None if content is None else str(self._blob_path(content))
+    def _path(self, content: ContentId | None) -> Path | None:
+        return None if content is None else self._blob_path(content)
 
     async def _read_package(self, content: ContentId) -> Package | Refused:
         data = await self._store.blob(content)
@@ -232,7 +233,8 @@ class ChildCompute:
     def _prepare(self, job: JobId, package: Package) -> JobChild:
         largest = 2 * WORD_BYTES * package.parameters + (1 << 20)
         limits = Limits(self._settings.memory_bytes, self._settings.cpu_s, file_bytes=largest)
-        program = Program("node.compute", limits, compute_environment(self._settings.threads))
+        environment = compute_environment(self._settings.threads)
+        program = Program("node.compute", limits, environment, is_sandbox_demanded=self._settings.is_sandbox_demanded)
         opening = Opening("open", partial(self._open_fields, package), self._settings.deadlines.open_s)
         return JobChild(self._nursery, program, self._scratch / job.hex(), self._log, opening)
 

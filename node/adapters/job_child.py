@@ -1,15 +1,21 @@
 """A job's child over its whole life: opened by a first request, started again when it was lost.
 
-A request's answer depends on the blobs that it names alone, so after a crash the same request goes to a
-new child once. A child that outran its deadline would do so again: it is replaced, but not asked again.
+What a request names as a `Path` is lent: linked into a folder that the child can read and not write, so that of
+the Store it sees what it was asked about and nothing else.
+
+An answer depends on the blobs that a request names alone, so after a crash the same request goes to a new child
+once. A child that outran its deadline would do so again: it is replaced, but not asked again.
 
     NONE --first request--> RUNNING --crash or deadline--> NONE, at most MAX_RESTARTS times, then refused
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +39,18 @@ class Opening:
 
 
 class JobChild:
-    """Starts nothing until it is asked. Its scratch folder is its own: made at the start, removed at the end."""
+    """Starts nothing until it is asked. Its folder is its own: made at the start, removed at the end.
 
-    def __init__(self, nursery: trio.Nursery, program: Program, scratch: Path, log: Log, opening: Opening) -> None:
+    FOLDER/work   the child's working folder, emptied before each start
+    FOLDER/inputs hard links to blobs: they last while the Store moves or drops what they were made from
+    """
+
+    def __init__(self, nursery: trio.Nursery, program: Program, folder: Path, log: Log, opening: Opening) -> None:
         self._nursery = nursery
         self._program = program
-        self._scratch = scratch
+        self._folder = folder
+        self._scratch = folder / "work"
+        self._inputs = folder / "inputs"
         self._log = log
         self._opening = opening
         self._child: Child | None = None
@@ -62,7 +74,7 @@ class JobChild:
             child = await self._ensure()
             if isinstance(child, Refused):
                 return refused or child
-            reply = await child.request(do, fields, timeout_s=timeout_s)
+            reply = await child.request(do, await self._lend(fields), timeout_s=timeout_s)
             if not isinstance(reply, Refused) or child.loss is not Loss.CRASHED:
                 return reply
             refused = reply
@@ -79,7 +91,7 @@ class JobChild:
         async with self._lock:
             if self._child is not None:
                 await self._child.close()
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _ensure(self) -> Child | Refused:
         async with self._lock:
@@ -97,11 +109,48 @@ class JobChild:
             self._log(f"child {lost.pid} was lost: {lost.lost}; starting another")
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(parents=True, mode=0o700)
-        child = self._child = await start_child(self._nursery, self._program, self._scratch, self._log)
+        self._inputs.mkdir(exist_ok=True)
+        child = self._child = await start_child(
+            self._nursery, self._program, self._scratch, self._log, inputs=self._inputs
+        )
         opening = self._opening
-        fields = opening.fields() if callable(opening.fields) else opening.fields
+        fields = await self._lend(opening.fields() if callable(opening.fields) else opening.fields)
         opened = await child.request(opening.do, fields, timeout_s=opening.timeout_s)
         if isinstance(opened, Refused):
             await child.close()
             return opened
         return child
+
+    async def _lend(self, fields: Mapping[str, object]) -> dict[str, object]:
+        """Return the fields with each `Path`, alone or in a list, as the path of its link."""
+        return await trio.to_thread.run_sync(_lend_fields, self._inputs, fields)
+
+
+def _lend_fields(inputs: Path, fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: _lend_value(inputs, value) for name, value in fields.items()}
+
+
+def _lend_value(inputs: Path, value: object) -> object:
+    match value:
+        case Path():
+            return _link(inputs, value)
+        case list():
+            return [_lend_value(inputs, item) for item in value]
+        case _:
+            return value
+
+
+def _link(inputs: Path, path: Path) -> str:
+    """Return the path of the link; names of blobs are hashes, so one name is one content.
+
+    Where the file is gone the child finds none and says so.
+    """
+    link = inputs / path.name
+    with suppress(FileExistsError, FileNotFoundError):
+        try:
+            os.link(path, link)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                raise
+            shutil.copyfile(path, link)  # another disk, or one without links
+    return str(link)

@@ -1,6 +1,6 @@
 """The Prover port over a child process a circuit: `python -m node.prover`.
 
-The child gets the paths of blobs, its own scratch folder and the folder of finished keys, which all nodes of this
+The child gets links to blobs, its own scratch folder and the folder of finished keys, which all nodes of this
 machine share. What it answers is read as hostile: a key is believed by its digest, a commitment if it is a point.
 A lost child is replaced by `node/adapters/job_child.py`; the keys are in the cache by then.
 
@@ -59,6 +59,7 @@ class Settings:
     threads: int = 0
     """For proving; 0 is one a processor. Several nodes on one machine share it better with one."""
     deadlines: Deadlines = field(default_factory=Deadlines)
+    is_sandbox_demanded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,17 +269,16 @@ class ChildProver:
         options: CircuitOptions | None = None,
     ) -> Frame:
         return {
-            "onnx": str(self._blob_path(onnx)),
-            "srs": str(self._blob_path(srs)),
-            "settings": None if settings is None else str(self._blob_path(settings)),
+            "onnx": self._blob_path(onnx),
+            "srs": self._blob_path(srs),
+            "settings": None if settings is None else self._blob_path(settings),
             "options": None if options is None else asdict(options),
             "cache": str(self._cache),
         }
 
     def _prepare(self, opening: Frame | None) -> JobChild:
         settings, self._started = self._settings, self._started + 1
-        limits = Limits(settings.memory_bytes, settings.cpu_s, file_bytes=settings.memory_bytes)
-        program = Program("node.prover", limits, prover_environment(settings.threads))
+        program = prover_program(settings, self._cache)
         first = Opening("idle", {}, 60.0) if opening is None else Opening("open", opening, settings.deadlines.open_s)
         return JobChild(self._nursery, program, self._scratch / str(self._started), self._log, first)
 
@@ -294,7 +294,7 @@ class ChildProver:
             return Refused(f"circuit {name.hex()} is not open")
         if missing := await self._find_missing(tuple(contents.values())):
             return missing
-        fields = {key: str(self._blob_path(content)) for key, content in contents.items()}
+        fields = {key: self._blob_path(content) for key, content in contents.items()}
         return await held.child.ask(do, fields, timeout_s=timeout_s)
 
     async def _commit(self, name: Name, do: str, key: str, contents: Sequence[ContentId]) -> list[object] | Refused:
@@ -305,7 +305,7 @@ class ChildProver:
             return missing
         found: list[object] = []
         for start in range(0, len(contents), PATHS_A_REQUEST):
-            paths = [str(self._blob_path(content)) for content in contents[start : start + PATHS_A_REQUEST]]
+            paths = [self._blob_path(content) for content in contents[start : start + PATHS_A_REQUEST]]
             reply = await held.child.ask(do, {key: paths}, timeout_s=self._settings.deadlines.commit_s)
             if isinstance(reply, Refused):
                 return reply
@@ -314,6 +314,18 @@ class ChildProver:
                 return Refused("the child's commitments are malformed")
             found += commitments
         return found
+
+
+def prover_program(settings: Settings, cache: Path) -> Program:
+    """Return the program, which writes finished keys into the cache."""
+    cache.mkdir(parents=True, exist_ok=True)  # walls are put around what there is
+    return Program(
+        "node.prover",
+        Limits(settings.memory_bytes, settings.cpu_s, file_bytes=settings.memory_bytes),
+        prover_environment(settings.threads),
+        (cache,),
+        settings.is_sandbox_demanded,
+    )
 
 
 def prover_environment(threads: int) -> Mapping[str, str]:

@@ -13,12 +13,11 @@ from pathlib import Path
 import trio
 
 from actors.ports import Keys, Proof, Refused, Store
-from node.adapters.child import Log, Program
+from node.adapters.child import Log
 from node.adapters.circuit_reply import read_instance, read_keys
 from node.adapters.compute import BlobPath
 from node.adapters.job_child import JobChild, Opening
-from node.adapters.prover import Settings, prover_environment
-from node.sandbox import Limits
+from node.adapters.prover import Settings, prover_program
 from protocols.frames import Frame
 from protocols.ids import Commitment, ContentId
 from protocols.statement import WORD_BYTES, decode_step_statement, is_point
@@ -52,7 +51,7 @@ class StepProver:
 
     async def commit_path(self, states: ContentId) -> tuple[Commitment, ...] | Refused:
         """Return C of each state in a blob of states, int32 little-endian, one after the other."""
-        fields: Frame = {"states": str(self._home.blob_path(states))}
+        fields: Frame = {"states": self._home.blob_path(states)}
         reply = await self._ask((states,), "commit_path", fields, self._home.settings.deadlines.commit_s)
         found = reply if isinstance(reply, Refused) else reply.get("commitments")
         if isinstance(found, Refused):
@@ -63,7 +62,7 @@ class StepProver:
 
     async def commit_pages(self, pages: Sequence[ContentId]) -> tuple[tuple[Commitment, Commitment], ...] | Refused:
         """Return (C(x), C(y)) of opened pages on the step's grids, in order."""
-        fields: Frame = {"pages": [str(self._home.blob_path(page)) for page in pages]}
+        fields: Frame = {"pages": [self._home.blob_path(page) for page in pages]}
         reply = await self._ask(pages, "commit_pages", fields, self._home.settings.deadlines.commit_s)
         if isinstance(reply, Refused):
             return reply
@@ -77,7 +76,7 @@ class StepProver:
 
     async def prove(self, state: ContentId, page: ContentId) -> Proof | Refused:
         """Return a proof of the step that leads on from a state, an int32 blob, with a page."""
-        fields: Frame = {"state": str(self._home.blob_path(state)), "page": str(self._home.blob_path(page))}
+        fields: Frame = {"state": self._home.blob_path(state), "page": self._home.blob_path(page)}
         reply = await self._ask((state, page), "prove", fields, self._home.settings.deadlines.prove_s)
         if isinstance(reply, Refused):
             return reply
@@ -116,11 +115,10 @@ async def open_step_prover(
     settings = home.settings
     opening: Frame = {
         "spec": {**asdict(spec), "sizes": list(spec.sizes)},
-        "srs": str(home.blob_path(srs)),
+        "srs": home.blob_path(srs),
         "cache": str(home.cache),
     }
-    limits = Limits(settings.memory_bytes, settings.cpu_s, file_bytes=settings.memory_bytes)
-    program = Program("node.prover", limits, prover_environment(settings.threads))
+    program = prover_program(settings, home.cache)
     first = Opening("open_step", opening, settings.deadlines.open_s)
     child = JobChild(nursery, program, home.scratch, home.log, first)
     described = await _describe(child, settings.deadlines.verify_s)

@@ -1,6 +1,6 @@
-"""The child's side of a child process: limits first, then one request after another.
+"""The child's side of a child process: the walls first, then one request after another.
 
-`enter` is called before anything large is imported, so that jax or ezkl already start inside the limits;
+`enter` is called before anything large is imported, so that jax or ezkl already start inside the walls;
 `serve` answers until the parent closes the pipe. Standard output belongs to frames: whatever a library
 prints goes to the log. The parent's side is `node/adapters/child.py`. No third-party imports but msgpack.
 """
@@ -8,61 +8,21 @@ prints goes to the log. The parent's side is `node/adapters/child.py`. No third-
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import resource
 import select
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import BinaryIO
 
+from node.sandbox.enclosing import enclose
+from node.sandbox.policy import Limits, decode_enclosure, refuse
 from protocols import frames
 from protocols.verdict import Reject
 
-# -- Limits --------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one child may use; rlimits, so they hold for each process that it may start, too."""
-
-    memory_bytes: int
-    """Address space: a library maps a good deal more than it touches."""
-    cpu_s: int
-    """Processor seconds of one request, over all threads; the end of it is SIGXCPU."""
-    file_bytes: int
-    """Of one file that it writes."""
-    files: int = 64
-    """Open at once; lower than 32 and the interpreter can't import."""
-
-
-def encode_limits(limits: Limits) -> str:
-    return json.dumps(asdict(limits), sort_keys=True)
-
-
-def decode_limits(text: str) -> Limits:
-    return Limits(**json.loads(text))
-
-
-def apply_limits(limits: Limits) -> tuple[str, ...]:
-    """Set the rlimits and return the names of those that this system refused."""
-    wanted = {
-        "RLIMIT_AS": limits.memory_bytes,
-        "RLIMIT_FSIZE": limits.file_bytes,
-        "RLIMIT_NOFILE": limits.files,
-        "RLIMIT_CORE": 0,  # a core file would hold a job's opened pages
-    }
-    return tuple(name for name, value in wanted.items() if not _set_limit(name, value))
-
-
-def _set_limit(name: str, value: int) -> bool:
-    try:
-        resource.setrlimit(getattr(resource, name), (value, value))
-    except (ValueError, OSError):
-        return False
-    return True
+# -- Processor time ----------------------------------------------------------
 
 
 def renew_cpu(limits: Limits) -> None:
@@ -84,18 +44,18 @@ class Channel:
     requests: BinaryIO
     replies: BinaryIO
     limits: Limits
+    refusal: str | None = None
+    """Why no request is answered: walls that were demanded can't be had here."""
 
 
 def enter(arguments: list[str]) -> Channel:
-    """Take limits and lifeline from the command line, enclose this process, and return the channel to the parent."""
-    limits, lifeline = decode_limits(arguments[0]), int(arguments[1])
-    missing = apply_limits(limits)
-    if missing:
-        sys.stderr.write(f"not limited here: {', '.join(missing)}\n")
+    """Take enclosure and lifeline from the command line, enclose this process, and return the channel to the parent."""
+    enclosure, lifeline = decode_enclosure(arguments[0]), int(arguments[1])
     hold_lifeline(lifeline)
+    refusal = refuse(enclosure, enclose(enclosure))
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    return Channel(sys.stdin.buffer, replies, limits)
+    return Channel(sys.stdin.buffer, replies, enclosure.limits, refusal)
 
 
 def hold_lifeline(descriptor: int) -> None:
@@ -118,7 +78,7 @@ def serve(channel: Channel, answer: Answer) -> None:
     """
     while body := _read_request(channel.requests):
         renew_cpu(channel.limits)
-        channel.replies.write(_reply(body, answer))
+        channel.replies.write(_reply(body, answer) if channel.refusal is None else frames.refused(channel.refusal))
         channel.replies.flush()
 
 
