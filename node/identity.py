@@ -125,10 +125,8 @@ def _address_bytes(public: WalletPublicKey) -> bytes:
 
 def create_keys(folder: Path, passphrase: Secret | None = None, *, entropy: Entropy = os.urandom) -> Identity:
     """Make the three key files. Raises KeyFileError if one is there already: a wallet is never overwritten."""
-    wallet = entropy(32)
-    while not _is_wallet_key(wallet):
-        wallet = entropy(32)
-    keys = Keys(Secret(entropy(32)), Secret(entropy(32)), Secret(wallet))
+    wallet = create_wallet_key(entropy)
+    keys = Keys(Secret(entropy(32)), Secret(entropy(32)), wallet)
     for name in _FILES:
         if (folder / name).exists():
             raise KeyFileError(folder / name, "is there already", "choose another folder, or keep these keys")
@@ -136,6 +134,18 @@ def create_keys(folder: Path, passphrase: Secret | None = None, *, entropy: Entr
     for (name, kind), secret in zip(_FILES.items(), keys.secrets, strict=True):
         write_key(folder / name, kind, _public(kind, secret), secret, passphrase)
     return keys.identity
+
+
+def create_wallet_key(entropy: Entropy = os.urandom) -> Secret:
+    key = entropy(32)
+    while not _is_wallet_key(key):
+        key = entropy(32)
+    return Secret(key)
+
+
+def wallet_address(key: Secret) -> Address:
+    """ValueError for what is no key."""
+    return checksum_address(_public("secp256k1", key))
 
 
 def load_keys(folder: Path, passphrase: Secret | None = None) -> Keys:

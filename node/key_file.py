@@ -90,8 +90,11 @@ def find_passphrase(file: Path | None) -> Secret | None:
     """Return the passphrase from the environment, else from `file`; None if there is neither. Raises KeyFileError."""
     if VARIABLE in os.environ:
         return Secret(os.environ[VARIABLE].encode())
-    if file is None:
-        return None
+    return None if file is None else read_passphrase(file)
+
+
+def read_passphrase(file: Path) -> Secret:
+    """Raises KeyFileError."""
     passphrase = Secret(read_private(file).rstrip(b"\r\n"))
     if not passphrase.reveal():
         raise KeyFileError(file, "is empty", "write the passphrase into it")

@@ -29,6 +29,7 @@ from node.adapters.sandbox_probe import probe_sandbox
 from node.archive import MessageArchive, Retention, open_archive
 from node.chain_link import connect_chain
 from node.client.pack import Report
+from node.client.rotation import CAPABILITIES
 from node.client.session import Session
 from node.config import ADDRESS_FILE, Config, jobs_address, keys_folder
 from node.errors import CallReverted, ChainError, ConfigError, split_advice
@@ -41,7 +42,6 @@ from node.wiring import House, Settings, World
 from protocols.chain import Register
 from protocols.eip712 import Binding, Domain, compute_digest
 from protocols.ids import Wei
-from protocols.keccak import keccak256
 from protocols.message import NAMES
 from protocols.waku import content_topic
 
@@ -260,10 +260,9 @@ async def _register(parts: Parts) -> None:
 
 async def _send_registration(parts: Parts, stake_wei: Wei) -> None:
     chain, vault = parts.chain, parts.vault
-    capabilities = keccak256(b"skynet worker 1")
-    binding = Binding(vault.wallet, vault.node_key, vault.encryption_key, capabilities)
+    binding = Binding(vault.wallet, vault.node_key, vault.encryption_key, CAPABILITIES)
     digest = compute_digest(Domain(chain.chain_id, chain.addresses.workers), binding)
-    call = Register(vault.node_key, vault.encryption_key, capabilities, vault.sign_digest(digest), stake_wei)
+    call = Register(vault.node_key, vault.encryption_key, CAPABILITIES, vault.sign_digest(digest), stake_wei)
     match await chain.send(call):
         case Mined(_, gas_used):
             log.info("registered", wallet=vault.wallet, stake_wei=stake_wei, gas=gas_used)

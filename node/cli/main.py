@@ -5,7 +5,7 @@
     skynet deploy --network NAME --key FILE   the contracts on a network, or go on with it (--dry-run: the costs)
     skynet job submit|watch|result|list|show|cancel
     skynet model pack FILE.py:NAME|--spec FILE.toml --out DIR
-    skynet wallet show|fund|withdraw
+    skynet wallet show|fund|withdraw|stake|unbond|backup|restore|rotate|sweep
 
 `--config` (or SKYNET_CONFIG) is the requester's own node.toml: `skynet-node init --dir me --network local`.
 """
@@ -50,9 +50,9 @@ def _command(options: argparse.Namespace) -> Command:
 
             return deploy_contracts
         case "wallet", what:
-            from node.cli.wallet import fund_wallet, show, withdraw
+            from node.cli.wallet import COMMANDS as WALLET
 
-            return {"show": show, "withdraw": withdraw}.get(str(what), fund_wallet)
+            return WALLET[str(what)]
         case "model", _:
             from node.cli.model import pack
 
@@ -88,19 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     deploy.add_argument("--dir", type=Path, help="write chain.json there, for `skynet-node init --chain`")
     _add_job(commands.add_parser("job", help="submit, watch and fetch jobs"))
     _add_model(commands.add_parser("model", help="make a model's package"))
-    wallet = commands.add_parser("wallet", help="the wallet of a configuration").add_subparsers(
-        dest="what", required=True
-    )
-    show = wallet.add_parser("show", help="address, balance, stake and credit")
-    fund = wallet.add_parser("fund", help="development money")
-    fund.add_argument("--chain", type=Path, required=True, help="folder of `skynet devchain` or `skynet deploy`")
-    fund.add_argument(
-        "--key", type=Path, metavar="FILE", help="key of who pays, in hex, instead of a development account"
-    )
-    fund.add_argument("--ether", default="5")
-    take = wallet.add_parser("withdraw", help="take what the contract owes: pay, or what a job did not spend")
-    for command in (show, fund, take):
-        _add_common(command)
+    _add_wallet(commands.add_parser("wallet", help="the wallet of a configuration"))
     _add_json(deploy)
     return parser
 
@@ -158,6 +146,40 @@ def _add_model(model: argparse.ArgumentParser) -> None:
     for name, text in (("name", "default: the model's"), ("license", "default: Apache-2.0"), *shapes, *recipe):
         pack.add_argument(f"--{name}", help=text)
     _add_json(pack)
+
+
+def _add_wallet(wallet: argparse.ArgumentParser) -> None:
+    commands = wallet.add_subparsers(dest="what", required=True)
+    made = {
+        name: commands.add_parser(name, help=text)
+        for name, text in (
+            ("show", "address, balance, stake and credit"),
+            ("fund", "development money"),
+            ("withdraw", "take what the contracts have for it: pay, what a job did not spend, stake that has unbonded"),
+            ("stake", "more stake for jobs to lock"),
+            ("unbond", "put free stake on its way out; two days later it can be withdrawn"),
+            ("backup", "write its key as an Ethereum keystore, under a passphrase of its own"),
+            ("restore", "make a backed-up key the wallet of this configuration"),
+            ("rotate", "a new wallet in its place: money follows, stake unbonds, the worker is registered anew"),
+            ("sweep", "fetch what an earlier wallet has: stake that has unbonded, pay that came late"),
+        )
+    }
+    fund = made["fund"]
+    fund.add_argument("--chain", type=Path, required=True, help="folder of `skynet devchain` or `skynet deploy`")
+    fund.add_argument(
+        "--key", type=Path, metavar="FILE", help="key of who pays, in hex, instead of a development account"
+    )
+    fund.add_argument("--ether", default="5")
+    made["stake"].add_argument("ether", metavar="ETHER")
+    made["unbond"].add_argument("ether", metavar="ETHER", help="an amount, or `all`")
+    made["backup"].add_argument("--out", type=Path, required=True, metavar="FILE")
+    made["restore"].add_argument("backup", type=Path, metavar="FILE")
+    made["restore"].add_argument("--replace", action="store_true", help="put it in place of a wallet that is there")
+    made["sweep"].add_argument("file", type=Path, metavar="FILE", help="key file of the earlier wallet")
+    for name in ("backup", "restore", "sweep"):
+        made[name].add_argument("--passphrase-file", type=Path, metavar="FILE", help="of that file; mode 0600")
+    for command in made.values():
+        _add_common(command)
 
 
 def _add_peers(command: argparse.ArgumentParser, *, required: bool) -> None:

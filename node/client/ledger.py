@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from actors.ports import Mined, Reverted, Unreachable
+from actors.ports import Mined, Outcome, Reverted, Unreachable
 from node.adapters.evm import EvmChain, LocalSigner
 from node.adapters.evm.signing import Signer
 from node.chain_link import connect_chain
@@ -34,6 +35,8 @@ from protocols.chain_follow import Head
 from protocols.ids import Address, Digest, JobId, Wei
 
 POLL_S = 0.25
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,35 +115,42 @@ class Ledger:
 
     async def send(self, call: Call) -> Mined:
         """Send a call of the requester's. Raises CallReverted or ChainError."""
-        match await self.chain.send(call):
-            case Mined() as mined:
-                return mined
-            case Reverted(reason, detail):
-                name = type(call).__name__
-                if detail:
-                    raise CallReverted(f"{name} ({reason})", *split_advice(detail))
-                remedy = "check the job's state with `skynet job show`"
-                raise CallReverted(name, f"the contract refuses it: {reason}", remedy)
-            case Unreachable(reason):
-                raise ChainError("chain", reason, "check chain.rpc_urls and try again")
+        return require_mined(type(call).__name__, await self.chain.send(call))
 
     async def withdraw(self) -> Wei:
         """Pull what the contract owes this wallet; return how much."""
-        credit_wei = await self.chain.credit(self.chain.wallet)
-        if isinstance(credit_wei, Unreachable):
-            raise ChainError("chain", credit_wei.reason, "check chain.rpc_urls and try again")
+        credit_wei = require(await self.chain.credit(self.chain.wallet))
         if credit_wei:
             await self.send(Withdraw())
         return credit_wei
 
     async def require_balance(self, wanted_wei: Wei, purpose: str) -> None:
         """Raise CallReverted if the wallet has less: before the work, not after it."""
-        balance_wei = await self.chain.balance(self.chain.wallet)
-        if isinstance(balance_wei, Unreachable):
-            raise ChainError("chain", balance_wei.reason, "check chain.rpc_urls and try again")
+        balance_wei = require(await self.chain.balance(self.chain.wallet))
         if balance_wei < wanted_wei:
             problem = f"holds {balance_wei} wei, but {purpose} takes {wanted_wei} wei and gas"
             raise CallReverted(f"wallet {self.chain.wallet}", problem, "send it more, or offer less")
+
+
+def require(answer: T | Unreachable) -> T:
+    """What the chain said. Raises ChainError where it said nothing."""
+    if isinstance(answer, Unreachable):
+        raise ChainError("chain", answer.reason, "check chain.rpc_urls and try again")
+    return answer
+
+
+def require_mined(what: str, outcome: Outcome) -> Mined:
+    """Raises CallReverted or ChainError."""
+    match outcome:
+        case Mined() as mined:
+            return mined
+        case Reverted(reason, detail):
+            if detail:
+                raise CallReverted(f"{what} ({reason})", *split_advice(detail))
+            remedy = "check the wallet (`skynet wallet show`) and the job (`skynet job show`)"
+            raise CallReverted(what, f"the contract refuses it: {reason}", remedy)
+        case Unreachable(reason):
+            raise ChainError("chain", reason, "check chain.rpc_urls and try again")
 
 
 # -- Opening -------------------------------------------------------------------

@@ -272,6 +272,15 @@ class EvmChain:
         answer = await self._read("Workers", self._addresses.workers, "freeStake", address)
         return answer if isinstance(answer, Unreachable) else Wei(answer[0])
 
+    async def locked_stake(self, address: Address) -> Wei | Unreachable:
+        answer = await self._read("Workers", self._addresses.workers, "lockedStake", address)
+        return answer if isinstance(answer, Unreachable) else Wei(answer[0])
+
+    async def unbonding_stake(self, address: Address) -> tuple[Wei, int] | Unreachable:
+        """(what is on its way out, since when it may be taken out, in seconds)."""
+        answer = await self._read("Workers", self._addresses.workers, "unbondingStake", address)
+        return answer if isinstance(answer, Unreachable) else (Wei(answer[0]), int(answer[1]))
+
     async def beacon(self, number: int) -> Digest | Unreachable | None:
         try:
             answer = await _view(self._endpoint, "TestBeacon", self._addresses.beacon, "randomness", number)
@@ -323,6 +332,10 @@ class EvmChain:
     async def post_beacon(self, number: int, signature: bytes) -> Outcome:
         data = encode_function("Beacon", "post", number, split_signature(signature))
         return await self._sender.send(_intent(self._addresses.beacon, data, 0))
+
+    async def send_rest(self, to: Address, keep_gas: int = 0) -> tuple[Outcome, int] | None:
+        """Transfer the whole balance but what that and `keep_gas` more may cost; None where nothing is left."""
+        return await self._sender.send_rest(to, keep_gas)
 
     async def tend(self) -> None:
         """For ever: see to transactions that nobody waits for any more."""

@@ -116,6 +116,19 @@ class Sender:
         except Unavailable as error:
             return Unreachable(str(error))
 
+    async def send_rest(self, to: Address, keep_gas: int) -> tuple[Outcome, int] | None:
+        """Transfer all but what the transfer and `keep_gas` more may cost; None where that is all there is."""
+        await self._load()
+        try:
+            market, empty = await self._read_market(), Intent(to, b"")
+            gas_wei = (await self._estimate(empty) + keep_gas) * market.price.max_fee_wei + await self._l1_fee(empty)
+        except Failure as failure:
+            return _outcome(failure), 0
+        except Unavailable as error:
+            return Unreachable(str(error)), 0
+        rest_wei = market.balance_wei - self._reserved_wei() - gas_wei
+        return None if rest_wei <= 0 else (await self.send(Intent(to, b"", rest_wei)), rest_wei)
+
     async def tend(self) -> None:
         """For ever: go on with what an earlier life left, and send again what a reorganisation orphaned."""
         while True:
