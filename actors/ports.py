@@ -85,10 +85,20 @@ class Network(Protocol):
     def addresses(self) -> tuple[str, ...]:
         """Multiaddrs that end in /p2p/<peer>."""
 
+    @property
+    def record(self) -> str:
+        """Our signed node record, `enr:…`; empty where there is none."""
+
     def connected(self) -> tuple[PeerId, ...]:
         """Sorted."""
 
     async def dial(self, address: str, *, timeout_s: float = 10.0) -> PeerId | NoAnswer: ...
+    async def ask_peers(self, peer: PeerId) -> Sequence[str] | NoAnswer:
+        """Ask a connected peer for addresses of others, itself included (Waku peer exchange)."""
+
+    async def read_list(self, url: str) -> Sequence[str] | NoAnswer:
+        """Read a list of nodes in DNS, `enrtree://KEY@DOMAIN`, to addresses."""
+
     async def subscribe(self, topic: PubsubTopic, validate: Validator) -> None:
         """Idempotent. Messages arrive on the `Gossip` channel given at construction."""
 

@@ -14,10 +14,13 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from node.errors import ConfigError
+from node.name_server import parse_server
 from node.secret import Secret
 from node.toml_table import Check, between, parse, read_text
 from protocols.abi import address_bytes, checksum_address
+from protocols.dns_list import parse_url
 from protocols.ids import Address, Wei
+from protocols.verdict import Reject
 from protocols.waku import MIN_OWN_CLUSTER
 
 ADDRESS_FILE = "addresses.json"  # in a running node's folder: what it listens on
@@ -46,6 +49,19 @@ def peer_address_fault(value: str) -> str | None:
     return _multiaddr(value) or (
         None if re.search(r"/p2p/\w+$", value) else f"has {value!r}, which does not end in /p2p/PEER"
     )
+
+
+def _node_list(value: str) -> str | None:
+    url = parse_url(value)
+    return f"has an entry that can't be used: {url.reason}" if isinstance(url, Reject) else None
+
+
+def _name_server(value: str) -> str | None:
+    try:
+        parse_server(value)
+    except ValueError:
+        return f"has {value!r}, which is no server like 9.9.9.9 or 127.0.0.1:5353"
+    return None
 
 
 def _rpc_url(value: str) -> str | None:
@@ -152,6 +168,10 @@ class P2pConfig:
     announce: Annotated[tuple[str, ...], _each(_multiaddr)] = ()
     """Addresses that peers are told instead of those that we listen on."""
     bootstrap: Annotated[tuple[str, ...], _each(peer_address_fault)] = ()
+    node_lists: Annotated[tuple[str, ...], _each(_node_list)] = ()
+    """Signed lists of peers in DNS, enrtree://KEY@DOMAIN, besides `bootstrap`."""
+    name_servers: Annotated[tuple[str, ...], _each(_name_server)] = ()
+    """IP or IP:PORT, asked for node_lists; empty: the system's."""
     cluster: Annotated[int, between(MIN_OWN_CLUSTER, 2**16 - 1)] = 1717
     """Waku cluster: nodes of another one are not our peers."""
     shards: Annotated[int, between(1, 1024)] = 8

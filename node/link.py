@@ -35,11 +35,21 @@ class Link:
     def addresses(self) -> tuple[str, ...]:
         return self._network.addresses if self._network else ()
 
+    @property
+    def record(self) -> str:
+        return self._network.record if self._network else ""
+
     def connected(self) -> tuple[PeerId, ...]:
         return self._network.connected() if self._network else ()
 
     async def dial(self, address: str, *, timeout_s: float = 10.0) -> PeerId | NoAnswer:
         return await self._network.dial(address, timeout_s=timeout_s) if self._network else DOWN
+
+    async def ask_peers(self, peer: PeerId) -> Sequence[str] | NoAnswer:
+        return await self._network.ask_peers(peer) if self._network else DOWN
+
+    async def read_list(self, url: str) -> Sequence[str] | NoAnswer:
+        return await self._network.read_list(url) if self._network else DOWN
 
     async def subscribe(self, topic: PubsubTopic, validate: Validator) -> None:
         if self._network:

@@ -84,6 +84,7 @@ class Parts:
             confirmations=config.chain.confirmations,
             first_block=config.chain.first_block,
             carries_all=self.role is Role.FULL,
+            node_lists=config.p2p.node_lists,
         )
         world = World(
             peer_id(self.vault.node_key),
@@ -112,6 +113,7 @@ def _network_config(config: Config, role: Role) -> LibP2PConfig:
         announce=p2p.announce,
         cluster=p2p.cluster,
         shards=p2p.shards,
+        name_servers=p2p.name_servers,
         max_peers=p2p.max_peers,
         max_peer_streams=p2p.max_peer_streams,
         max_prefix_peers=p2p.max_prefix_peers,
@@ -211,7 +213,7 @@ async def run_node(config: Config, path: Path) -> None:
             await _register(parts)
         house = parts.house(offers_work=config.work.offered, hosts_jobs=config.work.hosted)
         await nursery.start(_start, house)
-        _write_addresses(config.data_dir, house.link.addresses)
+        _write_addresses(config.data_dir, house.link)
         log.info("listening", peer=house.link.peer, addresses=house.link.addresses, wallet=parts.vault.wallet)
 
 
@@ -231,10 +233,10 @@ async def _start(runs: House | Supervisor, *, task_status: Any) -> None:
     await runs.run(task_status=task_status)
 
 
-def _write_addresses(folder: Path, addresses: tuple[str, ...]) -> None:
-    """Leave our addresses where a person, or a script, finds what to give to `--peer`."""
+def _write_addresses(folder: Path, link: Network) -> None:
+    """Leave our addresses where a person, or a script, finds what to give to `--peer`, and a record for node lists."""
     temporary = folder / f"{ADDRESS_FILE}.new"
-    temporary.write_text(json.dumps({"addresses": addresses}) + "\n")
+    temporary.write_text(json.dumps({"addresses": link.addresses, "record": link.record}) + "\n")
     temporary.replace(folder / ADDRESS_FILE)
 
 

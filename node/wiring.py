@@ -98,6 +98,8 @@ class Settings:
     first_block: int
     carries_all: bool = False
     """Relay every shard of the cluster, for others too."""
+    node_lists: tuple[str, ...] = ()
+    """Lists of nodes in DNS."""
     min_pay_wei: Wei = Wei(0)  # noqa: RUF009 - a NewType call is the identity
     """Least pay of a seat."""
     max_stake_wei: Wei = Wei(10**18)  # noqa: RUF009
@@ -194,7 +196,11 @@ class House:
 
     async def _discovery(self, *, task_status: Readiness) -> None:
         plan = DiscoveryPlan(
-            self._settings.bootstrap, self._settings.offers_work, self.boxes["addresses"], self.boxes["gossip"]
+            self._settings.bootstrap,
+            self._settings.node_lists,
+            self._settings.offers_work,
+            self.boxes["addresses"],
+            self.boxes["gossip"],
         )
         await DiscoveryActor(self.ports, plan, self.exchange).run(task_status.started)
 

@@ -207,6 +207,10 @@ class SimHost:
     def addresses(self) -> tuple[str, ...]:
         return (address_of(self._peer),)
 
+    @property
+    def record(self) -> str:
+        return ""
+
     def connected(self) -> tuple[PeerId, ...]:
         return tuple(sorted(self.neighbours))
 
@@ -216,6 +220,14 @@ class SimHost:
         if peer is None or peer == self._peer or address != address_of(peer):
             return NoAnswer(f"{address} leads to nobody else")
         return await self._reach(peer, timeout_s)
+
+    async def ask_peers(self, peer: PeerId) -> Sequence[str] | NoAnswer:
+        await self._life.breathe()
+        return NoAnswer("simulated peers know of each other by their greetings")
+
+    async def read_list(self, url: str) -> Sequence[str] | NoAnswer:
+        await self._life.breathe()
+        return NoAnswer(f"{url}: there is no DNS in a simulation")
 
     async def _reach(self, peer: PeerId, timeout_s: float) -> PeerId | NoAnswer:
         if peer in self.neighbours:

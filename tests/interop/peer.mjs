@@ -128,7 +128,7 @@ async function startLight () {
       return pages
     },
     exchange: async ({ peer, count }) => {
-      const { PeerExchange } = await import('@waku/discovery')
+      const { PeerExchange } = await import('./node_modules/@waku/discovery/dist/peer-exchange/peer_exchange.js') // the package exports its discovery alone
       const { peerIdFromString } = await import('@libp2p/peer-id')
       const { peerInfos, error } = await new PeerExchange(node.libp2p.components).query({ numPeers: count, peerId: peerIdFromString(peer) })
       if (error) throw new Error(error)

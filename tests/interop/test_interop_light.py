@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
-from interop_world import CHAT, TOPIC, JsPeer, Ours, js_peer, our_node
+from interop_world import CHAT, CLUSTER, SHARDS, TOPIC, JsPeer, Ours, js_peer, our_node
 
 from node.archive import Retention, open_archive
 from protocols.waku import WakuMessage, encode_message, message_hash
@@ -117,3 +117,16 @@ async def test_js_pages_through_the_store(tmp_path: Path) -> None:
 
 def in_order(messages: list[WakuMessage]) -> list[WakuMessage]:
     return sorted(messages, key=lambda message: (message.timestamp_ns, message_hash(TOPIC, message)))
+
+
+async def test_js_asks_for_peers(tmp_path: Path) -> None:
+    """It reads our records, but can't dial by them: behind our peer id it puts one of its own making."""
+    async with three(tmp_path) as (full, other, light):
+        await full.network.ask_peers(other.network.peer)
+        found = await light.do("exchange", peer=full.network.peer, count=10)
+        assert [record["shards"] for record in found] == [{"clusterId": CLUSTER, "shards": list(range(SHARDS))}] * 2
+        served = {"relay": True, "filter": True, "lightPush": True}
+        assert [record["waku"] for record in found] == [{**served, "store": True}, {**served, "store": False}]
+        for record, node in zip(found, (full, other), strict=True):
+            assert [a.rsplit("/p2p/", 1)[0] for a in record["addresses"]] == list(node.network.addresses)
+        assert len(await light.do("exchange", peer=full.network.peer, count=1)) == 1

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from protocols import exchange, message, record, waku, waku_filter, waku_lightpush, waku_store
+from protocols import enr, exchange, message, record, waku, waku_filter, waku_lightpush, waku_peers, waku_store
 from protocols.bloom import build_filter, may_contain
 from protocols.delivery import Delivery
 from protocols.delivery_event import AcknowledgementReceived, MessageArrived, SyncReceived, TimePassed
@@ -130,6 +130,9 @@ SERVICE = (
     waku_filter.encode_pushed(waku_filter.Pushed(TOPIC, WAKU)),
     waku_store.encode_query(waku_store.StoreQuery("1", True, TOPIC, (ContentTopic("/a/1/b/c"),), 1, 2, (), bytes(32))),
     waku_store.encode_query(waku_store.StoreQuery("1", hashes=(bytes(32),))),
+    waku_peers.encode_peer_query(9),
+    waku_peers.encode_peer_reply(waku_peers.PeerReply((b"record", b"r" * 99))),
+    enr.encode_record(7, {"rs": b"\0\1\1\0\3", "ip": bytes(4), "tcp": b"\1"}, bytes(33), lambda _: bytes(64)),
     waku_store.encode_store_reply(
         waku_store.StoreReply("1", 200, "OK", (waku_store.StoredMessage(bytes(32), TOPIC, WAKU),), bytes(32))
     ),
@@ -188,6 +191,9 @@ class Node:
         waku_filter.decode_filter_reply(data)
         waku_filter.decode_pushed(data)
         waku_store.decode_store_reply(data)
+        waku_peers.decode_peer_query(data)
+        waku_peers.decode_peer_reply(data)
+        enr.decode_record(data, lambda *_: True)
 
     def hear(self, opened: Opened) -> None:
         envelope = opened.envelope

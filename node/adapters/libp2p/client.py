@@ -33,6 +33,7 @@ from protocols.waku_lightpush import (
     decode_push_reply,
     encode_push,
 )
+from protocols.waku_peers import MAX_PEER_REPLY_BYTES, PEER_EXCHANGE, PeerReply, decode_peer_reply, encode_peer_query
 from protocols.waku_store import (
     MAX_PAGE,
     MAX_STORE_REPLY_BYTES,
@@ -70,6 +71,10 @@ class Client:
         asked = encode_query(replace(query, request_id=_new_id()))
         answer = await self._ask(peer, STORE, asked, MAX_STORE_REPLY_BYTES)
         return answer if isinstance(answer, NoAnswer) else _readable(decode_store_reply(answer))
+
+    async def peers(self, peer: PeerId, count: int) -> PeerReply | NoAnswer:
+        answer = await self._ask(peer, PEER_EXCHANGE, encode_peer_query(count), MAX_PEER_REPLY_BYTES)
+        return answer if isinstance(answer, NoAnswer) else _readable(decode_peer_reply(answer))
 
     async def _ask(self, peer: PeerId, protocol: str, question: bytes, limit: int) -> bytes | NoAnswer:
         try:
@@ -141,5 +146,5 @@ def _new_id() -> str:
     return secrets.token_hex(16)
 
 
-def _readable(answer: PushReply | FilterReply | StoreReply | Reject) -> Any:
+def _readable(answer: PushReply | FilterReply | StoreReply | PeerReply | Reject) -> Any:
     return NoAnswer(answer.reason) if isinstance(answer, Reject) else answer

@@ -48,6 +48,8 @@ class LibP2PConfig:
     upload_kib_s: int = 0
     """To all peers together; 0 is as much as the line takes."""
     download_kib_s: int = 0
+    name_servers: tuple[str, ...] = ()
+    """`IP` or `IP:PORT`, asked for node lists; the system's where none is named."""
     tls_certificate: Path | None = None
     """Chain in PEM, for listening on addresses that end in /tls/ws."""
     tls_key: Path | None = None

@@ -13,17 +13,22 @@ import trio
 from multiaddr import Multiaddr
 
 from actors.ports import Gossip, Network, NoAnswer, Outbox, PeerEvent, Responder, Validator
+from node.adapters.dns import Names
 from node.adapters.libp2p.client import Client
 from node.adapters.libp2p.config import LibP2PConfig, Role
 from node.adapters.libp2p.dialling import BadAddress, connect, is_peer_id, parse_target, resolve
 from node.adapters.libp2p.host import build_host, check_free, run_host
 from node.adapters.libp2p.light import LightShell
+from node.adapters.libp2p.lists import read_list
+from node.adapters.libp2p.peer_exchange import PeerExchange
 from node.adapters.libp2p.peers import Peers
 from node.adapters.libp2p.queue import SheddingQueue
+from node.adapters.libp2p.records import RecordKey
 from node.adapters.libp2p.relay import RelayCounts, RelayShell
 from node.adapters.libp2p.requests import Requests
 from node.adapters.libp2p.service import Archive, Service, ServiceCounts
 from node.adapters.libp2p.streams import Stream, StreamFault, is_connected, peer_of
+from protocols.enr import to_text
 from protocols.ids import PeerId, PubsubTopic
 from protocols.waku import METADATA, RELAY, Metadata
 from protocols.waku_filter import FILTER_PUSH
@@ -55,9 +60,12 @@ class LibP2PNetwork(Network):
         config: LibP2PConfig,
         host: Any,
         nursery: trio.Nursery,
+        key: RecordKey,
         archive: Archive | None,
         time_s: Callable[[], float],
     ) -> None:
+        self._cluster = config.cluster
+        self._names = Names(config.name_servers)
         self._host = host
         self._swarm = host.get_network()
         self._peer = PeerId(host.get_id().to_base58())
@@ -65,6 +73,9 @@ class LibP2PNetwork(Network):
         self._deliveries: SheddingQueue[Gossip] = SheddingQueue(DELIVERIES, DELIVERY_BYTES)
         self._requests = Requests(host)
         self._client = Client(host)
+        self._peer_exchange = PeerExchange(
+            config, key, self._client, lambda: self.addresses, archives=archive is not None, time_s=time_s
+        )
         self._book: dict[PeerId, dict[Multiaddr, None]] = {}
         self._dials: dict[PeerId, trio.Lock] = {}
         self._relay: RelayShell | LightShell
@@ -75,7 +86,7 @@ class LibP2PNetwork(Network):
         else:
             self._relay = RelayShell(host, nursery, self._peer, secrets.token_bytes(32), **told)
             if config.role is Role.FULL:
-                self._service = Service(config, host, nursery, self._relay, archive, time_s)
+                self._service = Service(config, host, nursery, self._relay, archive, self._peer_exchange, time_s)
         own = Metadata(config.cluster, () if config.role is Role.LIGHT else tuple(range(config.shards)))
         self._peers = Peers(
             host,
@@ -100,6 +111,11 @@ class LibP2PNetwork(Network):
     @property
     def addresses(self) -> tuple[str, ...]:
         return tuple(str(address) for address in self._host.get_addrs())
+
+    @property
+    def record(self) -> str:
+        """Our node record, as text."""
+        return to_text(self._peer_exchange.own())
 
     def connected(self) -> tuple[PeerId, ...]:
         return self._peers.admitted()
@@ -134,6 +150,12 @@ class LibP2PNetwork(Network):
             return NoAnswer(f"{address}: {error}")
         except trio.TooSlowError:
             return NoAnswer(f"{address}: no connection within {timeout_s:g} s")
+
+    async def ask_peers(self, peer: PeerId) -> Sequence[str] | NoAnswer:
+        return await self._peer_exchange.ask(peer)
+
+    async def read_list(self, url: str) -> Sequence[str] | NoAnswer:
+        return await read_list(url, self._names.texts, self._cluster)
 
     async def _reach(self, peer: PeerId, addresses: list[Multiaddr]) -> PeerId | NoAnswer:
         if not is_connected(self._host, peer):
@@ -267,7 +289,7 @@ async def open_network(
         await outer.start(run_host, host, listen, stop)
         try:
             async with trio.open_nursery() as nursery:
-                network = LibP2PNetwork(config, host, nursery, archive, time_s)
+                network = LibP2PNetwork(config, host, nursery, RecordKey(identity_seed), archive, time_s)
                 network._start(gossip, events)
                 try:
                     yield network

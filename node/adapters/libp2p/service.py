@@ -1,4 +1,4 @@
-"""What a full node does for light peers: light push, filter and store over a host's streams.
+"""What a full node does for light peers: light push, filter, store and peer exchange over a host's streams.
 
 The decisions are `protocols.waku_lightpush`, `waku_filter` and `waku_store`; this is their shell. One question and one
 answer a stream; a filter's messages go out one a stream, as every implementation reads them, and wait in a bounded
@@ -16,6 +16,7 @@ import trio
 
 from actors.ports import Gossip
 from node.adapters.libp2p.config import LibP2PConfig
+from node.adapters.libp2p.peer_exchange import PeerExchange
 from node.adapters.libp2p.queue import SheddingQueue
 from node.adapters.libp2p.relay import RelayShell
 from node.adapters.libp2p.streams import (
@@ -58,6 +59,7 @@ from protocols.waku_lightpush import (
     encode_push_reply,
     encode_push_reply_v2,
 )
+from protocols.waku_peers import MAX_PEER_QUERY_BYTES, PEER_EXCHANGE
 from protocols.waku_store import (
     MAX_QUERY_BYTES,
     STORE,
@@ -121,8 +123,10 @@ class Service:
         nursery: trio.Nursery,
         relay: RelayShell,
         archive: Archive | None,
+        peers: PeerExchange,
         time_s: Callable[[], float],
     ) -> None:
+        self._peers = peers
         self._config = config
         self._host = host
         self._nursery = nursery
@@ -149,6 +153,7 @@ class Service:
             (LIGHTPUSH_V2, MAX_PUSH_BYTES, self._answer_push_v2),
             (FILTER_SUBSCRIBE, MAX_FILTER_BYTES, self._answer_filter),
             (STORE, MAX_QUERY_BYTES, self._answer_query),
+            (PEER_EXCHANGE, MAX_PEER_QUERY_BYTES, self._peers.answer),
         ):
             serve(protocol, _Asked(limit, answer).serve)
 

@@ -151,7 +151,7 @@ class World:
         return stranger
 
     @staticmethod
-    async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
         with trio.fail_after(timeout_s):
             while not condition():
                 await trio.sleep(0.005)

@@ -20,7 +20,7 @@ def accept(_peer: PeerId, _data: bytes) -> Verdict:
 async def test_four_nodes_mesh_quickly_and_all_hear_all(world: Any) -> None:
     began_s = trio.current_time()
     nodes = await world.nodes(4)
-    assert trio.current_time() - began_s < 2.0  # 0.3 s when the machine is idle
+    assert trio.current_time() - began_s < 10.0  # 0.3 s when the machine is idle
     for node in nodes:
         assert await node.network.publish(world.topic, b"from " + node.peer.encode()) == 3
     expected = sorted(b"from " + node.peer.encode() for node in nodes)
@@ -160,7 +160,7 @@ async def test_a_node_that_comes_back_is_in_the_mesh_at_once(world: Any, way: st
     assert await again.network.dial(a.address) == a.peer
     assert await again.network.dial(b.address) == b.peer
     await world.until(lambda: gone in a.network.mesh(world.topic) and gone in b.network.mesh(world.topic))
-    assert trio.current_time() - began_s < 1.0  # 0.2 s when the machine is idle
+    assert trio.current_time() - began_s < 10.0  # a minute, where its old place keeps it out
     assert await again.heard(1, 3) == [b"missed"]  # by IHAVE: within the last ten seconds
     await b.network.publish(world.topic, b"fresh")
     assert await again.heard(1) == [b"fresh"]
