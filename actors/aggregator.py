@@ -313,7 +313,10 @@ class AggregatorActor:
         return self._ports.vault.recover(self._vote_digest(vote), vote.signature) == worker
 
     def _vote_digest(self, vote: VoteCast) -> Digest:
-        statement = Vote(
+        return compute_digest(self._context.domain, self._statement(vote))
+
+    def _statement(self, vote: VoteCast) -> Vote:
+        return Vote(
             self._context.job,
             EPOCH,
             vote.round,
@@ -324,7 +327,6 @@ class AggregatorActor:
             vote.state,
             hash_commitment(vote.commitment),
         )
-        return compute_digest(self._context.domain, statement)
 
     async def _hear_trainer(self) -> None:
         with self._plan.own_updates.reader() as inbox:
@@ -384,7 +386,11 @@ class AggregatorActor:
         await self._ports.store.write(Record("vote", round_key(self._context.job, tip.round), record))
         bits = self._context.committee.bits(entries)
         unsigned = VoteCast(tip.round, view, tip.parent, result.set_root, bits, result.state, result.commitment, b"")
-        vote = replace(unsigned, signature=self._ports.vault.sign_digest(self._vote_digest(unsigned)))
+        signature = await self._ports.vault.sign_statement(self._context.domain, self._statement(unsigned))
+        if signature is None:
+            log.error("no vote: the wallet's signer gives none", round=tip.round)
+            return
+        vote = replace(unsigned, signature=signature)
         await self._send(vote)
         await self._step(rounds.VoteReceived(self._context.committee.me, vote))
 

@@ -15,6 +15,7 @@ import trio
 
 from protocols.chain import Call
 from protocols.chain_follow import Head, Located
+from protocols.eip712 import Domain, Statement
 from protocols.ids import Address, Commitment, ContentId, Digest, JobId, PeerId, PubsubTopic, RoundNumber, Wei
 from protocols.package import ChallengePage
 from protocols.verdict import Verdict
@@ -212,8 +213,8 @@ class Vault(Protocol):
         """Ed25519 by the node key."""
 
     def verify(self, node_key: bytes, message: bytes, signature: bytes) -> bool: ...
-    def sign_digest(self, digest: Digest) -> bytes:
-        """65 bytes r ‖ s ‖ v by the wallet key, low s."""
+    async def sign_statement(self, domain: Domain, statement: Statement) -> bytes | None:
+        """65 bytes r ‖ s ‖ v by the wallet key, low s; None where a signer elsewhere refuses or does not answer."""
 
     def recover(self, digest: Digest, signature: bytes) -> Address | None: ...
     def unwrap(self, job: JobId, wrapped: bytes) -> bool:

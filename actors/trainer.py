@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
+import trio
 
 from actors.exchange import Exchange
 from actors.mail import (
@@ -30,7 +31,7 @@ from actors.mail import (
 from actors.ports import Inbox, Outbox, Ports, Record, Refused, Train, Trained
 from protocols.assignment import pages_of_round
 from protocols.chain import Entry
-from protocols.eip712 import Receipt, compute_digest
+from protocols.eip712 import Receipt
 from protocols.evidence import step_leaf
 from protocols.ids import Commitment, ContentId, Digest, RoundNumber
 from protocols.merkle import compute_root
@@ -38,6 +39,8 @@ from protocols.message import MAX_INLINE_BYTES, UpdateAnnounced
 from protocols.record import decode, encode
 
 log = structlog.get_logger("skynet.actors.trainer")
+
+SIGNING_RETRY_S = 5.0  # before a signer elsewhere is asked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,9 @@ class TrainerActor:
         leaves = compute_root([step_leaf(context.job, context.me, number, context.terms.steps, weights)])
         entry = Entry(context.me, trained.update, leaves)
         receipt = Receipt(context.job, entry.worker, number, entry.update, entry.leaves)
-        signature = self._ports.vault.sign_digest(compute_digest(context.domain, receipt))
+        while (signature := await self._ports.vault.sign_statement(context.domain, receipt)) is None:
+            log.error("no receipt: the wallet's signer gives none", job=context.job.hex()[:12], round=number)
+            await trio.sleep(SIGNING_RETRY_S)
         update = await self._ports.store.blob(trained.update) or b""
         inline = update if len(update) <= MAX_INLINE_BYTES else b""
         return UpdateAnnounced(number, began.parent, entry, weights, signature, inline, trained.loss)

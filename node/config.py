@@ -227,6 +227,17 @@ class KeysConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WalletConfig:
+    """A wallet whose key is elsewhere; without one the key file in the data folder signs."""
+
+    address: Annotated[Address | None, _address] = None
+    signer_url: Annotated[RpcUrl | None, _rpc_url] = None
+    """JSON-RPC with eth_signTransaction and, for a worker, eth_signTypedData."""
+    signer_command: tuple[str, ...] = ()
+    """Gets the request as JSON on its standard input and prints what it signed in hex."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoreConfig:
     blobs_mib: Annotated[int, between(64, 2**30)] = 20_480
     """Of all blobs together; beyond, nothing new is stored."""
@@ -260,6 +271,7 @@ class Config:
     work: WorkConfig = WorkConfig()
     sandbox: SandboxConfig = SandboxConfig()
     keys: KeysConfig = KeysConfig()
+    wallet: WalletConfig = WalletConfig()
     store: StoreConfig = StoreConfig()
     log: LogConfig = LogConfig()
     cache: CacheConfig = CacheConfig()
@@ -285,7 +297,19 @@ def parse_config(text: str, path: Path) -> Config:
     chain = config.chain
     if chain.jobs is not None:
         config = replace(config, chain=replace(chain, jobs=checksum_address(address_bytes(chain.jobs))))
-    return config
+    return replace(config, wallet=_check_wallet(config.wallet, path))
+
+
+def _check_wallet(wallet: WalletConfig, path: Path) -> WalletConfig:
+    signers = (wallet.signer_url is not None) + bool(wallet.signer_command)
+    if signers == 0 and wallet.address is None:
+        return wallet
+    if signers != 1:
+        problem = "wallet.signer_url and wallet.signer_command are both there" if signers else "wallet.address is alone"
+        raise ConfigError(path, problem, "name one signer for the address")
+    if wallet.address is None:
+        raise ConfigError(path, "wallet.address is missing", "say whose wallet the signer signs for")
+    return replace(wallet, address=checksum_address(address_bytes(wallet.address)))
 
 
 def jobs_address(config: Config, path: Path) -> Address:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from coincurve import PrivateKey as WalletKey
 from coincurve import PublicKey as WalletPublicKey
@@ -26,6 +27,7 @@ from node.sealing import JobKey
 from node.secret import Secret
 from node.store import DiskStore
 from protocols.abi import checksum_address
+from protocols.eip712 import Domain, Statement, compute_digest
 from protocols.ids import Address, Digest, JobId, PeerId
 from protocols.keccak import keccak256
 
@@ -178,16 +180,25 @@ def has_keys(folder: Path) -> bool:
 # -- The vault -----------------------------------------------------------------
 
 
+class StatementSigner(Protocol):
+    """Signs for a wallet whose key is elsewhere."""
+
+    @property
+    def wallet(self) -> Address: ...
+    async def sign_statement(self, domain: Domain, statement: Statement) -> bytes | None: ...
+
+
 class NodeVault:
     """Implements `actors.ports.Vault`; below it what a requester's own vault does besides.
 
     Job keys outlive the process: the store has each as it came, wrapped to our encryption key.
     """
 
-    __slots__ = ("_encryption", "_identity", "_job_keys", "_node", "_store", "_wallet")
+    __slots__ = ("_elsewhere", "_encryption", "_identity", "_job_keys", "_node", "_store", "_wallet")
 
-    def __init__(self, keys: Keys, store: DiskStore) -> None:
+    def __init__(self, keys: Keys, store: DiskStore, elsewhere: StatementSigner | None = None) -> None:
         """Reads the job keys from the store: a few milliseconds, before the loop runs."""
+        self._elsewhere = elsewhere
         self._identity = keys.identity
         self._node = Ed25519PrivateKey.from_private_bytes(keys.node.reveal())
         self._wallet = WalletKey(keys.wallet.reveal())
@@ -198,7 +209,7 @@ class NodeVault:
             self._install(JobId(job), wrapped)
 
     def __repr__(self) -> str:
-        return f"NodeVault({self._identity.peer}, {self._identity.wallet}, {len(self._job_keys)} job keys)"
+        return f"NodeVault({self._identity.peer}, {self.wallet}, {len(self._job_keys)} job keys)"
 
     @property
     def node_key(self) -> bytes:
@@ -210,7 +221,7 @@ class NodeVault:
 
     @property
     def wallet(self) -> Address:
-        return self._identity.wallet
+        return self._identity.wallet if self._elsewhere is None else self._elsewhere.wallet
 
     def sign(self, message: bytes) -> bytes:
         return self._node.sign(message)
@@ -222,7 +233,13 @@ class NodeVault:
             return False
         return True
 
+    async def sign_statement(self, domain: Domain, statement: Statement) -> bytes | None:
+        if self._elsewhere is not None:
+            return await self._elsewhere.sign_statement(domain, statement)
+        return self.sign_digest(compute_digest(domain, statement))
+
     def sign_digest(self, digest: Digest) -> bytes:
+        """By the wallet's key file: 65 bytes r ‖ s ‖ v, low s."""
         # libsecp256k1 signs with low s; its last byte is the recovery id, Ethereum's is 27 more.
         signature: bytes = self._wallet.sign_recoverable(digest, hasher=None)
         return signature[:64] + bytes((signature[64] + 27,))

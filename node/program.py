@@ -22,7 +22,7 @@ from node.adapters import compute as compute_adapter
 from node.adapters import prover as prover_adapter
 from node.adapters.compute import ChildCompute
 from node.adapters.drand import open_sources
-from node.adapters.evm import EvmChain, Journal
+from node.adapters.evm import EvmChain, ExternalSigner, Journal, Signer
 from node.adapters.libp2p import LibP2PConfig, Role, load_client_tls, load_server_tls, open_network
 from node.adapters.prover import ChildProver
 from node.adapters.sandbox_probe import probe_sandbox
@@ -36,11 +36,12 @@ from node.errors import CallReverted, ChainError, ConfigError, split_advice
 from node.identity import Keys, NodeVault, load_keys, peer_id
 from node.key_file import find_passphrase
 from node.sandbox.policy import Findings, describe_applied, describe_missing, find_lacking
+from node.signer import Voice, open_signer
 from node.store import DiskStore, open_store
 from node.supervision.supervisor import Supervisor
 from node.wiring import House, Settings, World
 from protocols.chain import Register
-from protocols.eip712 import Binding, Domain, compute_digest
+from protocols.eip712 import Binding, Domain
 from protocols.ids import Wei
 from protocols.message import NAMES
 from protocols.waku import content_topic
@@ -149,21 +150,33 @@ async def _open_parts(config: Config, path: Path, role: Role) -> AsyncIterator[P
     keys = load_keys(keys_folder(config), find_passphrase(config.keys.passphrase_file))
     jobs = jobs_address(config, path)
     with open_store(config.data_dir, blobs_mib=config.store.blobs_mib) as store, _scratch(config) as scratch:
-        vault = NodeVault(keys, store)
-        async with connect_chain(config, jobs, vault, Journal(store)) as chain:  # noqa: SIM117
-            async with trio.open_nursery() as children:
-                cpu, memory = config.work.cpu_s, config.work.memory_mib * MIB
-                threads, demanded = config.work.threads, config.sandbox.missing == "refuse"
-                training = compute_adapter.Settings(memory, cpu, threads or 1, is_sandbox_demanded=demanded)
-                proving = prover_adapter.Settings(memory, cpu, threads, is_sandbox_demanded=demanded)
-                compute = ChildCompute(children, store, store.blob_path, scratch / "compute", _child_log, training)
-                prover = ChildProver(
-                    children, store, store.blob_path, scratch / "prover", config.cache.dir, _child_log, proving
-                )
-                with _open_archive(config, role) as archive:
-                    async with _open_beacon(config, chain) as sources:
-                        yield Parts(config, vault, store, chain, compute, prover, keys, role, archive, sources)
-                children.cancel_scope.cancel()
+        async with (
+            _open_vault(config, keys, store) as (vault, signer),
+            connect_chain(config, jobs, signer, Journal(store)) as chain,
+            trio.open_nursery() as children,
+        ):
+            cpu, memory = config.work.cpu_s, config.work.memory_mib * MIB
+            threads, demanded = config.work.threads, config.sandbox.missing == "refuse"
+            training = compute_adapter.Settings(memory, cpu, threads or 1, is_sandbox_demanded=demanded)
+            proving = prover_adapter.Settings(memory, cpu, threads, is_sandbox_demanded=demanded)
+            compute = ChildCompute(children, store, store.blob_path, scratch / "compute", _child_log, training)
+            prover = ChildProver(
+                children, store, store.blob_path, scratch / "prover", config.cache.dir, _child_log, proving
+            )
+            with _open_archive(config, role) as archive:
+                async with _open_beacon(config, chain) as sources:
+                    yield Parts(config, vault, store, chain, compute, prover, keys, role, archive, sources)
+            children.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _open_vault(
+    config: Config, keys: Keys, store: DiskStore
+) -> AsyncIterator[tuple[NodeVault, Signer | ExternalSigner]]:
+    """The vault, and who signs transactions."""
+    async with open_signer(config) as elsewhere:
+        vault = NodeVault(keys, store, None if elsewhere is None else Voice(elsewhere))
+        yield vault, elsewhere or vault
 
 
 @asynccontextmanager
@@ -210,6 +223,7 @@ async def run_node(config: Config, path: Path) -> None:
     async with _open_parts(config, path, Role(config.p2p.role)) as parts, trio.open_nursery() as nursery:
         nursery.start_soon(_report_sandbox, config)
         if config.work.offered:
+            await _require_voice(parts, path)
             await _register(parts)
         house = parts.house(offers_work=config.work.offered, hosts_jobs=config.work.hosted)
         await nursery.start(_start, house)
@@ -240,6 +254,15 @@ def _write_addresses(folder: Path, link: Network) -> None:
     temporary.replace(folder / ADDRESS_FILE)
 
 
+async def _require_voice(parts: Parts, path: Path) -> None:
+    """Raises ConfigError where the wallet's signer does not sign what a worker says in every round."""
+    chain, vault = parts.chain, parts.vault
+    binding = Binding(vault.wallet, vault.node_key, vault.encryption_key, CAPABILITIES)
+    if await vault.sign_statement(Domain(chain.chain_id, chain.addresses.workers), binding) is None:
+        problem = f"the signer in [wallet] signs no typed data for {vault.wallet}, and a worker votes by it every round"
+        raise ConfigError(path, problem, "let it sign without asking, or set work.offered = false")
+
+
 async def _register(parts: Parts) -> None:
     """Bind wallet and keys on chain and deposit the stake, unless that was done."""
     chain, vault = parts.chain, parts.vault
@@ -263,8 +286,8 @@ async def _register(parts: Parts) -> None:
 async def _send_registration(parts: Parts, stake_wei: Wei) -> None:
     chain, vault = parts.chain, parts.vault
     binding = Binding(vault.wallet, vault.node_key, vault.encryption_key, CAPABILITIES)
-    digest = compute_digest(Domain(chain.chain_id, chain.addresses.workers), binding)
-    call = Register(vault.node_key, vault.encryption_key, CAPABILITIES, vault.sign_digest(digest), stake_wei)
+    signature = await vault.sign_statement(Domain(chain.chain_id, chain.addresses.workers), binding)
+    call = Register(vault.node_key, vault.encryption_key, CAPABILITIES, signature or b"", stake_wei)
     match await chain.send(call):
         case Mined(_, gas_used):
             log.info("registered", wallet=vault.wallet, stake_wei=stake_wei, gas=gas_used)

@@ -7,8 +7,10 @@ Spec: protocols/README.md, "Signed statements".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Any
 
 from protocols.abi import encode_words
 from protocols.ids import Address, ContentId, Digest, JobId, RoundNumber
@@ -67,14 +69,51 @@ Statement = Receipt | Vote | Binding
 
 # -- Digests -------------------------------------------------------------------
 
-_DOMAIN_TYPE = keccak256(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
-_RECEIPT_TYPE = keccak256(b"Receipt(bytes32 job,address worker,uint32 round,bytes32 update,bytes32 leaves)")
-_VOTE_TYPE = keccak256(
-    b"Vote(bytes32 job,uint32 epoch,uint32 round,uint32 view,bytes32 parent,"
-    b"bytes32 set,uint64 participants,bytes32 state,bytes32 commitment)"
-)
-_BINDING_TYPE = keccak256(b"Binding(address wallet,bytes32 nodeKey,bytes32 encryptionKey,bytes32 capabilities)")
+_DOMAIN_MEMBERS = "string name,string version,uint256 chainId,address verifyingContract"
+_TYPES: Mapping[type[Statement], tuple[str, str]] = {
+    Receipt: ("Receipt", "bytes32 job,address worker,uint32 round,bytes32 update,bytes32 leaves"),
+    Vote: (
+        "Vote",
+        "bytes32 job,uint32 epoch,uint32 round,uint32 view,bytes32 parent,"
+        "bytes32 set,uint64 participants,bytes32 state,bytes32 commitment",
+    ),
+    Binding: ("Binding", "address wallet,bytes32 nodeKey,bytes32 encryptionKey,bytes32 capabilities"),
+}
+"""Name and members, in the order of the dataclasses' fields."""
+
+
+def _type_hash(name: str, members: str) -> Digest:
+    return keccak256(f"{name}({members})".encode())
+
+
+_DOMAIN_TYPE = _type_hash("EIP712Domain", _DOMAIN_MEMBERS)
+_RECEIPT_TYPE, _VOTE_TYPE, _BINDING_TYPE = (_type_hash(*_TYPES[kind]) for kind in (Receipt, Vote, Binding))
 _NAME, _VERSION = keccak256(b"SkyNet"), keccak256(b"1")
+
+
+def describe(domain: Domain, statement: Statement) -> dict[str, Any]:
+    """The same as typed data in JSON, for a signer elsewhere that shows what it signs."""
+    name, members = _TYPES[type(statement)]
+    values = (getattr(statement, each.name) for each in fields(statement))
+    return {
+        "types": {"EIP712Domain": _members(_DOMAIN_MEMBERS), name: _members(members)},
+        "primaryType": name,
+        "domain": {
+            "name": "SkyNet",
+            "version": "1",
+            "chainId": domain.chain_id,
+            "verifyingContract": domain.contract,
+        },
+        "message": {
+            member.split()[1]: "0x" + value.hex() if isinstance(value, bytes) else value
+            for member, value in zip(members.split(","), values, strict=True)
+        },
+    }
+
+
+def _members(text: str) -> list[dict[str, str]]:
+    pairs = (member.split() for member in text.split(","))
+    return [{"name": name, "type": kind} for kind, name in pairs]
 
 
 def compute_digest(domain: Domain, statement: Statement) -> Digest:

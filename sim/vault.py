@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protocols.abi import address_bytes, checksum_address
+from protocols.eip712 import Domain, Statement, compute_digest
 from protocols.ids import Address, Digest, JobId, PeerId
 
 NONCE_BYTES, TAG_BYTES = 12, 16  # as ChaCha20-Poly1305
@@ -97,6 +98,9 @@ class SimVault:
     def sign_digest(self, digest: Digest) -> bytes:
         signer = address_bytes(self.wallet)
         return signer + (self._keyring.sign(signer, digest, 44) or b"") + b"\x1b"
+
+    async def sign_statement(self, domain: Domain, statement: Statement) -> bytes | None:
+        return self.sign_digest(compute_digest(domain, statement))
 
     def recover(self, digest: Digest, signature: bytes) -> Address | None:
         return self._keyring.recover(digest, signature)

@@ -12,10 +12,10 @@ from node.cli.render import ether
 from node.cli.wallet_keys import backup, restore, rotate, sweep
 from node.client.jobspec import to_wei
 from node.client.ledger import Ledger, open_ledger, require
-from node.config import keys_folder, load_config
+from node.config import load_config
 from node.errors import CallReverted, ExitCode
-from node.identity import load_identity
 from node.localnet import fund, read_chain_info
+from node.signer import wallet_of
 from protocols.chain import TopUp, Unbond, WithdrawStake
 from protocols.ids import Wei
 
@@ -102,7 +102,7 @@ async def unbond(options: argparse.Namespace) -> int:
 
 
 async def fund_wallet(options: argparse.Namespace) -> int:
-    wallet = load_identity(keys_folder(load_config(options.config))).wallet
+    wallet = wallet_of(load_config(options.config))
     amount_wei = to_wei(options.ether, "--ether")
     payer = read_signer(options.key) if options.key else None
     await fund(read_chain_info(options.chain), [wallet], amount_wei, payer)

@@ -17,11 +17,13 @@ from node.config import keys_folder, load_config
 from node.errors import ExitCode, UsageError
 from node.key_file import find_passphrase, read_passphrase
 from node.secret import Secret
+from node.signer import require_key_file
 
 
 async def backup(options: argparse.Namespace) -> int:
     """Write the wallet's key as an Ethereum keystore, under a passphrase of its own."""
     config = load_config(options.config)
+    require_key_file(config, options.config)
     own = find_passphrase(config.keys.passphrase_file)
     folder = keys_folder(config)
     wallet_file.read_wallet(folder / wallet_file.WALLET, own)  # before anybody types a passphrase
@@ -38,6 +40,7 @@ async def backup(options: argparse.Namespace) -> int:
 async def restore(options: argparse.Namespace) -> int:
     """Make a backed-up key the wallet of this configuration."""
     config = load_config(options.config)
+    require_key_file(config, options.config)
     passphrase = _ask(options.passphrase_file, f"passphrase of {options.backup}", twice=False)
     own = find_passphrase(config.keys.passphrase_file)
     wallet, kept = wallet_file.restore(keys_folder(config), own, options.backup, passphrase, replace=options.replace)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from actors.ports import Mined, Outcome, Reverted, Unreachable
-from node.adapters.evm import EvmChain, LocalSigner
-from node.adapters.evm.signing import Signer
+from node.adapters.evm import EvmChain, ExternalSigner, LocalSigner, Signer
 from node.chain_link import connect_chain
 from node.client.feed import Feed
 from node.client.progress import Happened, TakenBack
 from node.config import Config, jobs_address, keys_folder
 from node.errors import CallReverted, ChainError, JobFailed, split_advice
-from node.identity import load_identity, load_keys
+from node.identity import load_keys
 from node.key_file import find_passphrase
+from node.signer import open_signer, wallet_of
 from protocols.chain import (
     Assigned,
     Call,
@@ -159,12 +159,13 @@ def require_mined(what: str, outcome: Outcome) -> Mined:
 @asynccontextmanager
 async def open_ledger(config: Config, path: Path, *, signs: bool = False) -> AsyncIterator[Ledger]:
     """Open the contracts only, without the data folder: a node may be using it. To send calls, `signs`."""
-    folder = keys_folder(config)
-    signer: Signer = _Onlooker(load_identity(folder).wallet)
-    if signs:
-        signer = LocalSigner(load_keys(folder, find_passphrase(config.keys.passphrase_file)).wallet)
-    async with connect_chain(config, jobs_address(config, path), signer) as chain:
-        yield Ledger(chain, config.chain.first_block, config.chain.confirmations)
+    async with open_signer(config) as elsewhere:
+        signer: Signer | ExternalSigner = elsewhere or _Onlooker(wallet_of(config))
+        if signs and elsewhere is None:
+            keys = load_keys(keys_folder(config), find_passphrase(config.keys.passphrase_file))
+            signer = LocalSigner(keys.wallet)
+        async with connect_chain(config, jobs_address(config, path), signer) as chain:
+            yield Ledger(chain, config.chain.first_block, config.chain.confirmations)
 
 
 class _Onlooker:

@@ -21,6 +21,7 @@ from node.errors import CallReverted
 from node.identity import load_identity
 from node.key_file import find_passphrase
 from node.secret import Secret
+from node.signer import require_key_file, wallet_of
 from node.store import open_store
 from protocols.chain import JobState, Register, Unbond, WithdrawStake
 from protocols.chain_spending import ether
@@ -56,6 +57,7 @@ class Rotated:
 
 async def rotate(config: Config, path: Path) -> Rotated:
     """Raises FolderLocked while a node runs here, CallReverted while jobs hold the wallet, ChainError, KeyFileError."""
+    require_key_file(config, path)
     folder, passphrase = keys_folder(config), find_passphrase(config.keys.passphrase_file)
     jobs = jobs_address(config, path)
     with open_store(config.data_dir, blobs_mib=config.store.blobs_mib) as store:
@@ -77,7 +79,7 @@ async def rotate(config: Config, path: Path) -> Rotated:
 async def sweep(config: Config, path: Path, old: Path, passphrase: Secret | None) -> tuple[Address, Collected]:
     """Bring what an earlier wallet has to the present one. Raises KeyFileError, CallReverted or ChainError."""
     secret, wallet = wallet_file.read_wallet(old, passphrase)
-    present = load_identity(keys_folder(config)).wallet
+    present = wallet_of(config)
     if wallet == present:
         raise CallReverted(f"wallet {wallet}", "is the present one", "name the file of an earlier one")
     async with connect_chain(config, jobs_address(config, path), LocalSigner(secret)) as chain:

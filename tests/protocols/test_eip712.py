@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.abi import checksum_address
-from protocols.eip712 import Binding, Domain, Receipt, Vote, compute_digest
+from protocols.eip712 import Binding, Domain, Receipt, Vote, compute_digest, describe
 from protocols.ids import ContentId, Digest, JobId, RoundNumber
 
 words = st.binary(min_size=32, max_size=32)
@@ -81,3 +82,16 @@ def test_a_round_that_no_contract_can_hold_is_refused() -> None:
     receipt = Receipt(JobId(word), checksum_address(bytes(20)), RoundNumber(2**32), ContentId(word), Digest(word))
     with pytest.raises(ValueError, match="uint32"):
         compute_digest(Domain(1, checksum_address(bytes(20))), receipt)
+
+
+@given(domains, st.tuples(words, words, words, words, words), addresses, numbers, st.integers(0, 2**64 - 1))
+def test_a_signer_elsewhere_is_told_the_same(domain: Domain, said: Any, who: Any, n: int, bits: int) -> None:
+    job, one, two, three, four = said
+    number = RoundNumber(n)
+    for statement in (
+        Receipt(JobId(job), who, number, ContentId(one), Digest(two)),
+        Vote(JobId(job), n, number, n, Digest(one), Digest(two), bits, ContentId(three), Digest(four)),
+        Binding(who, one, two, Digest(three)),
+    ):
+        told = json.loads(json.dumps(describe(domain, statement)))
+        assert bytes(_hash_eip191_message(encode_typed_data(full_message=told))) == compute_digest(domain, statement)

@@ -13,10 +13,12 @@ from coincurve import PrivateKey, PublicKey
 
 from node.secret import Secret
 from protocols.abi import address_bytes, checksum_address
+from protocols.eip712 import Domain, Statement, compute_digest
 from protocols.ids import Address, Digest
 from protocols.keccak import keccak256
 
 TRANSACTION_TYPE = b"\x02"
+CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
 class Signer(Protocol):
@@ -61,12 +63,15 @@ class SignerFailed(Exception):
 
 
 class ExternalSigner(Protocol):
-    """A signer outside this process: it sees whole transactions, and signs nothing else."""
+    """A signer outside this process: it sees whole transactions and statements, and signs nothing else."""
 
     @property
     def wallet(self) -> Address: ...
     async def sign_transaction(self, transaction: Transaction) -> SignedTransaction:
         """Raises SignerFailed."""
+
+    async def sign_statement(self, domain: Domain, statement: Statement) -> bytes:
+        """65 bytes r ‖ s ‖ v, low s, v 27 or 28. Raises SignerFailed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,25 @@ def check_signed(transaction: Transaction, raw: bytes, wallet: Address) -> Signe
     if checksum_address(keccak256(public[1:])[12:]) != wallet:
         raise SignerFailed(f"it signed with another key than that of {wallet}")
     return SignedTransaction(raw, keccak256(raw))
+
+
+def check_statement(domain: Domain, statement: Statement, signature: bytes, wallet: Address) -> bytes:
+    """The signature as the contracts take it. Raises SignerFailed unless it is the wallet's, under this statement."""
+    s = int.from_bytes(signature[32:64], "big")
+    if len(signature) != 65 or signature[64] not in (0, 1, 27, 28) or not 0 < s < CURVE_ORDER:
+        raise SignerFailed("its signature of a statement is none")
+    y = signature[64] % 27
+    if s > CURVE_ORDER // 2:  # the other signature of the same word, which the contracts refuse
+        y, s = 1 - y, CURVE_ORDER - s
+    r_s = signature[:32] + s.to_bytes(32, "big")
+    try:
+        digest = compute_digest(domain, statement)
+        public = PublicKey.from_signature_and_message(r_s + bytes([y]), digest, hasher=None).format(compressed=False)
+    except ValueError:
+        raise SignerFailed("its signature of a statement is none") from None
+    if checksum_address(keccak256(public[1:])[12:]) != wallet:
+        raise SignerFailed(f"it signed another statement, or with another key than that of {wallet}")
+    return r_s + bytes([27 + y])
 
 
 def _fields(t: Transaction) -> list[Item]:

@@ -9,19 +9,40 @@ import pytest
 from eth_account import Account
 
 from node.adapters.evm.external import CommandSigner, to_fields
-from node.adapters.evm.signing import LocalSigner, SignerFailed, Transaction, check_signed, sign_transaction
+from node.adapters.evm.signing import (
+    CURVE_ORDER,
+    LocalSigner,
+    SignerFailed,
+    Transaction,
+    check_signed,
+    check_statement,
+    sign_transaction,
+)
 from node.secret import Secret
 from protocols.abi import checksum_address
+from protocols.eip712 import Domain, Vote, compute_digest
+from protocols.ids import ContentId, Digest, JobId, RoundNumber
 
 KEY = bytes.fromhex("4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318")
 SIGNER = LocalSigner(Secret(KEY))
 TRANSACTION = Transaction(31337, 7, 1, 10**9, 21_000, checksum_address(bytes(range(20))), 5, b"\x01" * 60)
 
+DOMAIN = Domain(31337, checksum_address(b"j" * 20))
+JOB, WORD = JobId(b"j" * 32), Digest(b"w" * 32)
+VOTE = Vote(JOB, 1, RoundNumber(3), 0, WORD, WORD, 2**63, ContentId(WORD), WORD)
+
 # What an operator's own command might be: eth_account with the key, one field changed where a test says so.
 COMMAND = """
 import json, sys
 from eth_account import Account
-fields = json.load(sys.stdin)
+asked = json.load(sys.stdin)
+if "typedData" in asked:
+    data = asked["typedData"]
+    data["message"] |= dict(pair.split("=") for pair in sys.argv[2:])
+    signed = Account.from_key(sys.argv[1]).sign_typed_data(full_message=data)
+    print(signed.signature.to_0x_hex())
+    sys.exit()
+fields = asked["transaction"]
 fields.pop("from")
 fields |= {name: hex(int(value)) for name, value in (pair.split("=") for pair in sys.argv[2:])}
 print(Account.from_key(sys.argv[1]).sign_transaction(fields).raw_transaction.to_0x_hex())
@@ -42,6 +63,24 @@ async def test_another_transaction_is_not_sent(change: str) -> None:
         await command(change).sign_transaction(TRANSACTION)
 
 
+async def test_a_command_signs_statements_and_no_others_than_it_was_given() -> None:
+    signature = await command().sign_statement(DOMAIN, VOTE)
+    assert signature == SIGNER.sign_digest(compute_digest(DOMAIN, VOTE))
+    with pytest.raises(SignerFailed, match="another statement"):
+        await command("view=1").sign_statement(DOMAIN, VOTE)
+
+
+def test_a_signature_in_another_form_is_brought_into_the_contracts() -> None:
+    good = SIGNER.sign_digest(compute_digest(DOMAIN, VOTE))
+    r, s, v = good[:32], int.from_bytes(good[32:64], "big"), good[64]
+    high = r + (CURVE_ORDER - s).to_bytes(32, "big") + bytes([55 - v])
+    for form in (good, good[:64] + bytes([v - 27]), high):
+        assert check_statement(DOMAIN, VOTE, form, SIGNER.wallet) == good
+    for bent in (b"", good[:-1], good + b"\0", bytes(65), good[:64] + b"\x05", b"\xff" * 64 + b"\x1b"):
+        with pytest.raises(SignerFailed):
+            check_statement(DOMAIN, VOTE, bent, SIGNER.wallet)
+
+
 async def test_another_key_is_found() -> None:
     with pytest.raises(SignerFailed, match="another key"):
         await command(key=b"\x11" * 32).sign_transaction(TRANSACTION)
@@ -49,7 +88,7 @@ async def test_another_key_is_found() -> None:
 
 @pytest.mark.parametrize(
     ("program", "reason"),
-    [("print('yes')", "no transaction in hex"), ("raise SystemExit(3)", "status 3"), ("", "another transaction")],
+    [("print('yes')", "nothing signed in hex"), ("raise SystemExit(3)", "status 3"), ("", "another transaction")],
 )
 async def test_what_is_no_signature_is_a_refusal(program: str, reason: str) -> None:
     with pytest.raises(SignerFailed, match=reason):
