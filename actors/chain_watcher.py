@@ -23,6 +23,7 @@ from actors.intake import Intake
 from actors.mail import CallWanted, EventLog, FollowJob, GossipMail, HoldersHeard, JobContext, SendToLobby, WatcherMail
 from actors.ports import Inbox, Mined, Outbox, Outcome, Ports, Reverted, Unreachable
 from protocols import chain_follow, seat
+from protocols.abi import ZERO_ADDRESS
 from protocols.chain import (
     Apply,
     Assigned,
@@ -32,10 +33,11 @@ from protocols.chain import (
     Release,
     Terms,
     Withdraw,
+    WithdrawIn,
     WorkerEvent,
 )
 from protocols.chain_follow import Head, Located
-from protocols.ids import JobId, Wei
+from protocols.ids import Address, JobId, Wei
 from protocols.message import JobAnnounced
 
 log = structlog.get_logger("skynet.actors.chain_watcher")
@@ -61,6 +63,8 @@ class WatcherPlan:
     first_block: int
     min_pay_wei: Wei
     max_stake_wei: Wei
+    tokens: frozenset[Address] = frozenset()
+    """Taken as pay besides the native one, whatever the amount."""
 
 
 class ChainWatcherActor:
@@ -206,8 +210,11 @@ class ChainWatcherActor:
 
     def _suits(self, terms: Terms) -> bool:
         """Whether the operator would work for this pay and lock this stake."""
-        pay_wei = terms.budget_wei // max(terms.seats, 1)
-        return pay_wei >= self._plan.min_pay_wei and terms.stake_wei <= self._plan.max_stake_wei
+        if terms.stake_wei > self._plan.max_stake_wei:
+            return False
+        if terms.token != ZERO_ADDRESS:
+            return terms.token in self._plan.tokens
+        return terms.budget_wei // max(terms.seats, 1) >= self._plan.min_pay_wei
 
     async def _announce(self, event: JobPosted) -> None:
         """Say that the job's package and data are to be had here, if they are."""
@@ -269,9 +276,9 @@ class ChainWatcherActor:
 
     async def _call(self, call: Call) -> seat.ActionDone:
         action = _ACTIONS.get(type(call), seat.Action.MOVE)
-        if isinstance(call, Withdraw):
-            credit_wei = await self._ports.chain.credit(self._ports.chain.wallet)
-            if credit_wei == 0:
+        if isinstance(call, Withdraw | WithdrawIn):
+            token = call.token if isinstance(call, WithdrawIn) else ZERO_ADDRESS
+            if await self._ports.chain.credit(self._ports.chain.wallet, token) == 0:
                 return seat.ActionDone(action, ok=True)
         outcome = await self._send(call)
         # A release leaves no event: after a restart we ask again, and this is how we hear that it is done.
@@ -296,6 +303,7 @@ _ACTIONS = {
     Ready: seat.Action.READY,
     Release: seat.Action.RELEASE,
     Withdraw: seat.Action.WITHDRAW,
+    WithdrawIn: seat.Action.WITHDRAW,
 }
 
 

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
+from protocols.abi import ZERO_ADDRESS
 from protocols.chain import Call
 from protocols.chain_follow import Head, Located
 from protocols.eip712 import Domain, Statement
@@ -170,8 +171,8 @@ class Chain(Protocol):
         """
 
     async def balance(self, address: Address) -> Wei | Unreachable: ...
-    async def credit(self, address: Address) -> Wei | Unreachable:
-        """What `Jobs` owes the address."""
+    async def credit(self, address: Address, token: Address = ZERO_ADDRESS) -> Wei | Unreachable:
+        """What `Jobs` owes the address, natively or in a token."""
 
     async def free_stake(self, address: Address) -> Wei | Unreachable: ...
     async def beacon(self, number: int) -> Digest | Unreachable | None:

@@ -83,7 +83,8 @@ def _ws_url(value: str) -> str | None:
     return None if usable else "has an entry that is no URL like ws://127.0.0.1:8545"
 
 
-def _address(value: str) -> str | None:
+def address_fault(value: str) -> str | None:
+    """What keeps `value` from being an address, as the end of a sentence; None if nothing does."""
     try:
         raw = address_bytes(Address(value))
     except ValueError:
@@ -131,7 +132,7 @@ class ChainConfig:
     rpc_urls: Annotated[tuple[RpcUrl, ...], _some(_rpc_url)]
     """The first that works is asked; of three or more, more than half must agree on a block before it is believed."""
     chain_id: Annotated[int, between(1, 2**64 - 1)]
-    jobs: Annotated[Address | None, _address] = None
+    jobs: Annotated[Address | None, address_fault] = None
     """The Jobs contract; the others are asked of it. None: nobody has named one yet."""
     first_block: Annotated[int, between(0, 2**63)] = 0
     """The block of its deployment: no log before it is read."""
@@ -204,6 +205,8 @@ class WorkConfig:
     max_jobs: Annotated[int, between(1, 64)] = 1
     min_pay_wei: Annotated[Wei, between(0, 2**128)] = NOTHING
     """Least pay of a seat: no application where budget // seats is below it."""
+    tokens: Annotated[tuple[Address, ...], _each(address_fault)] = ()
+    """ERC-20s that are taken as pay too, whatever the amount."""
     max_stake_wei: Annotated[Wei, between(0, 2**128)] = ONE_ETHER
     """Most stake to lock for one job."""
     memory_mib: Annotated[int, between(1024, 2**24)] = 16_384
@@ -230,7 +233,7 @@ class KeysConfig:
 class WalletConfig:
     """A wallet whose key is elsewhere; without one the key file in the data folder signs."""
 
-    address: Annotated[Address | None, _address] = None
+    address: Annotated[Address | None, address_fault] = None
     signer_url: Annotated[RpcUrl | None, _rpc_url] = None
     """JSON-RPC with eth_signTransaction and, for a worker, eth_signTypedData."""
     signer_command: tuple[str, ...] = ()
@@ -297,6 +300,8 @@ def parse_config(text: str, path: Path) -> Config:
     chain = config.chain
     if chain.jobs is not None:
         config = replace(config, chain=replace(chain, jobs=checksum_address(address_bytes(chain.jobs))))
+    tokens = tuple(checksum_address(address_bytes(token)) for token in config.work.tokens)
+    config = replace(config, work=replace(config.work, tokens=tokens))
     return replace(config, wallet=_check_wallet(config.wallet, path))
 
 

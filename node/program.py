@@ -81,6 +81,7 @@ class Parts:
             max_jobs=config.work.max_jobs,
             min_pay_wei=config.work.min_pay_wei,
             max_stake_wei=config.work.max_stake_wei,
+            tokens=config.work.tokens,
             poll_s=config.chain.poll_s,
             confirmations=config.chain.confirmations,
             first_block=config.chain.first_block,

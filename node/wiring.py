@@ -33,7 +33,7 @@ from node.link import Link
 from node.supervision.mailbox import Block, LatestOnly, Mailbox, ShedOldest
 from node.supervision.policy import Intensity, Restart, Rules, Strategy
 from node.supervision.supervisor import Child, ChildGone, Readiness, Supervisor
-from protocols.ids import JobId, PeerId, Wei
+from protocols.ids import Address, JobId, PeerId, Wei
 
 log = structlog.get_logger("skynet.node.wiring")
 
@@ -104,6 +104,8 @@ class Settings:
     """Least pay of a seat."""
     max_stake_wei: Wei = Wei(10**18)  # noqa: RUF009
     """Most stake to lock for one job."""
+    tokens: tuple[Address, ...] = ()
+    """Taken as pay besides the native one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,7 @@ class House:
             settings.first_block,
             settings.min_pay_wei,
             settings.max_stake_wei,
+            frozenset(settings.tokens),
         )
         await ChainWatcherActor(self.ports, plan, self.exchange, self.work).run(task_status.started)
 

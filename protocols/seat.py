@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from protocols.abi import ZERO_ADDRESS
 from protocols.chain import (
     Applied,
     Apply,
@@ -40,6 +41,7 @@ from protocols.chain import (
     Terms,
     TrainingStarted,
     Withdraw,
+    WithdrawIn,
     WorkerReady,
     WorkerSlashed,
 )
@@ -385,7 +387,9 @@ def _wanted_over(part: Part) -> list[tuple[Action, Effect]]:
         return []
     wanted = _wanted_release(part)
     if not part.withdrawn:
-        wanted.append((Action.WITHDRAW, Perform(Action.WITHDRAW, Withdraw())))
+        token = part.terms.token
+        call = Withdraw() if token == ZERO_ADDRESS else WithdrawIn(token)
+        wanted.append((Action.WITHDRAW, Perform(Action.WITHDRAW, call)))
     return wanted
 
 

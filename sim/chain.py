@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import trio
 
 from actors.ports import Mined, Outcome, Reverted, Unreachable
-from protocols.abi import checksum_address
+from protocols.abi import ZERO_ADDRESS, checksum_address
 from protocols.chain import Call, ChainEvent, CommitRound, Post, Register, SubmitProof, TopUp
 from protocols.chain_follow import Head, Located
 from protocols.eip712 import Binding, Domain, compute_digest
@@ -313,8 +313,12 @@ class SimWallet:
     async def balance(self, address: Address) -> Wei | Unreachable:
         return await self._ask() or self._chain.balance(address)
 
-    async def credit(self, address: Address) -> Wei | Unreachable:
-        return await self._ask() or self._chain.ledger.credits.get(address, Wei(0))
+    async def credit(self, address: Address, token: Address = ZERO_ADDRESS) -> Wei | Unreachable:
+        if lost := await self._ask():
+            return lost
+        ledger = self._chain.ledger
+        in_token = ledger.token_credits.get((token, address), Wei(0))
+        return ledger.credits.get(address, Wei(0)) if token == ZERO_ADDRESS else in_token
 
     async def free_stake(self, address: Address) -> Wei | Unreachable:
         return await self._ask() or compute_free_stake(self._chain.ledger, address)

@@ -14,7 +14,7 @@ import trio
 from rich.console import Console
 
 from node.cli.output import print_json, require_new_file
-from node.cli.render import UNPROVED, UNPROVED_WHY, JobLines, JobView, LiveJob, find_paid, worker_table
+from node.cli.render import UNPROVED, UNPROVED_WHY, JobLines, JobView, LiveJob, find_paid, money_in, worker_table
 from node.client.jobspec import load_jobspec
 from node.client.pack import read_package
 from node.client.progress import Happened, PeersSeen, Progress, Stage
@@ -38,6 +38,8 @@ async def submit(options: argparse.Namespace) -> int:
     with JobLines(_console(options)) as lines:
         async with _session(options, lines.show) as session:
             await session.require_balance(spec.price_wei, "this job")
+            if spec.token is not None:
+                await session.price_in(spec.token)
             gateway = await session.connect(tuple(options.peer))
             with tempfile.TemporaryDirectory(prefix="skynet-pack-") as scratch:
                 packed = await session.packer.pack(spec, Path(scratch))
@@ -75,7 +77,7 @@ async def watch(options: argparse.Namespace) -> int:
     state = next((h.event.state for h in events if isinstance(h.event, JobEnded)), JobState.NONE)
     workers = find_paid(events)
     if workers:
-        console.print(worker_table(workers))
+        console.print(worker_table(workers, money_in(terms.token)))
     if options.json:
         paid = [{"address": w.address, "proof_verified": w.proof_verified, "paid_wei": w.paid_wei} for w in workers]
         print_json({"job": job, "state": state.name.lower(), "training": "unproved", "workers": paid})

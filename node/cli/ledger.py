@@ -9,7 +9,7 @@ from dataclasses import asdict
 from rich.console import Console
 
 from node.cli.output import print_json
-from node.cli.render import UNPROVED, JobLines, ether
+from node.cli.render import UNPROVED, JobLines, money_in
 from node.client.ledger import open_ledger
 from node.config import load_config
 from node.errors import ExitCode
@@ -41,7 +41,7 @@ async def list_jobs(options: argparse.Namespace) -> int:
         return ExitCode.OK
     for each in jobs:
         who = "you" if each.requester == ledger.chain.wallet else each.requester
-        print(f"0x{each.job.hex()}  {each.state.name.lower():10} {ether(each.budget_wei):>12}  by {who}")
+        print(f"0x{each.job.hex()}  {each.state.name.lower():10} {money_in(each.token)(each.budget_wei):>12}  by {who}")
     if not jobs:
         print("no jobs on this chain yet")
     return ExitCode.OK
@@ -51,13 +51,13 @@ async def cancel(options: argparse.Namespace) -> int:
     """Call off a job that has no workers yet; the budget can be withdrawn at once, and is."""
     job = JobId(options.job)
     async with open_ledger(load_config(options.config), options.config, signs=True) as ledger:
-        await ledger.job_events(job)
+        token = (await ledger.posted_terms(job)).token
         await ledger.send(Cancel(job))
-        refund_wei = await ledger.withdraw()
+        refund_wei = await ledger.withdraw(token)
     if options.json:
         print_json({"job": job, "refund_wei": refund_wei})
     else:
-        print(f"job 0x{job.hex()} cancelled, {ether(refund_wei)} back in the wallet")
+        print(f"job 0x{job.hex()} cancelled, {money_in(token)(refund_wei)} back in the wallet")
     return ExitCode.OK
 
 

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from node.cli.output import fail, hex_job, peer_address, run
+from node.cli.output import chain_address, fail, hex_job, peer_address, run
 from node.errors import exit_code_table
 
 CONFIG_VARIABLE = "SKYNET_CONFIG"
@@ -170,6 +170,7 @@ def _add_wallet(wallet: argparse.ArgumentParser) -> None:
         "--key", type=Path, metavar="FILE", help="key of who pays, in hex, instead of a development account"
     )
     fund.add_argument("--ether", default="5")
+    made["withdraw"].add_argument("--token", type=chain_address, help="what is owed in this ERC-20 instead")
     made["stake"].add_argument("ether", metavar="ETHER")
     made["unbond"].add_argument("ether", metavar="ETHER", help="an amount, or `all`")
     made["backup"].add_argument("--out", type=Path, required=True, metavar="FILE")

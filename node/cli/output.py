@@ -15,9 +15,11 @@ from typing import Any
 
 import trio
 
-from node.config import peer_address_fault
+from node.config import address_fault, peer_address_fault
 from node.errors import Escalated, ExitCode, UsageError, UserError, find_error
 from node.secret import redact
+from protocols.abi import address_bytes, checksum_address
+from protocols.ids import Address
 
 
 def run(main: Callable[..., Awaitable[int]], *arguments: Any) -> int:
@@ -72,6 +74,13 @@ def peer_address(text: str) -> str:
     if fault := peer_address_fault(text):
         raise argparse.ArgumentTypeError(f"{fault}: copy it from the node's addresses.json")
     return text
+
+
+def chain_address(text: str) -> Address:
+    """Read an address. Raises ArgumentTypeError."""
+    if fault := address_fault(text):
+        raise argparse.ArgumentTypeError(fault)
+    return checksum_address(address_bytes(Address(text)))
 
 
 def require_new_file(path: Path) -> None:

@@ -6,7 +6,7 @@ quality of committed weights and nothing about the work.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +20,12 @@ from rich.text import Text
 
 from node.client.jobspec import WEI_PER_ETHER
 from node.client.progress import Happened, PeersSeen, Posted, Progress, RoundSeen, Stage, TakenBack
+from protocols.abi import ZERO_ADDRESS
 from protocols.chain import (
     Applied,
     Assigned,
     JobEnded,
+    JobPosted,
     JoinClosed,
     ProofAccepted,
     ProvingStarted,
@@ -40,8 +42,16 @@ UNPROVED_WHY = "the proofs show how good committed weights are on drawn held-out
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
+Money = Callable[[int], str]
+
+
 def ether(wei: int) -> str:
     return f"{wei / WEI_PER_ETHER:.6f}".rstrip("0").rstrip(".") + " ETH"
+
+
+def money_in(token: Address) -> Money:
+    """How an amount is written; of a token, whose decimals are not at hand, in its smallest unit."""
+    return ether if token == ZERO_ADDRESS else lambda amount: f"{amount} units of {token[:8]}…{token[-4:]}"
 
 
 # -- While it runs -------------------------------------------------------------
@@ -117,6 +127,7 @@ class LiveJob:
         self._proofs: TaskID = self._bars.add_task("proofs verified", total=None)
         self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
         self._said = ""
+        self._money: Money = ether
 
     def __enter__(self) -> LiveJob:
         if self._live:
@@ -133,7 +144,8 @@ class LiveJob:
         if self._live:
             self._live.update(self._draw())
             return
-        line = _line(progress)
+        self._money = _money_after(self._money, progress)
+        line = _line(progress, self._money)
         if line and line != self._said:
             self._said = line
             self._console.print(line, highlight=False, soft_wrap=True)
@@ -159,6 +171,7 @@ class JobLines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._status = console.status("starting") if console.is_terminal else None
+        self._money: Money = ether
 
     def __enter__(self) -> JobLines:
         if self._status:
@@ -170,14 +183,23 @@ class JobLines:
             self._status.stop()
 
     async def show(self, progress: Progress) -> None:
-        line = _line(progress)
+        self._money = _money_after(self._money, progress)
+        line = _line(progress, self._money)
         if self._status and isinstance(progress, Stage):
             self._status.update(line)
         elif line:
             self._console.print(line, highlight=False, soft_wrap=True)
 
 
-def _line(progress: Progress) -> str:
+def _money_after(money: Money, progress: Progress) -> Money:
+    match progress:
+        case Happened(JobPosted(_, _, terms)):
+            return money_in(terms.token)
+        case _:
+            return money
+
+
+def _line(progress: Progress, money: Money) -> str:
     match progress:
         case Stage(text):
             return text
@@ -188,12 +210,12 @@ def _line(progress: Progress) -> str:
         case RoundSeen(number, _, loss, accuracy, workers):
             return f"round {number + 1}: loss {loss:.4f}, held-out accuracy {accuracy:.3f}, {workers} workers"
         case Happened(event):
-            return _event_line(event)
+            return _event_line(event, money)
         case TakenBack(kept):
             return f"the chain was reorganised: only the first {kept} events happened"
 
 
-def _event_line(event: object) -> str:
+def _event_line(event: object, money: Money) -> str:
     match event:
         case Applied(_, worker):
             return f"{worker} applied"
@@ -212,11 +234,11 @@ def _event_line(event: object) -> str:
         case ProofAccepted(_, worker, _, number, _, page):
             return f"proof of {worker} verified on chain: round {number + 1}, page {page}"
         case WorkerPaid(_, worker, amount_wei):
-            return f"{worker} earned {ether(amount_wei)}"
+            return f"{worker} earned {money(amount_wei)}"
         case WorkerSlashed(_, worker, amount_wei):
             return f"{worker} lost its stake of {ether(amount_wei)}"
         case JobEnded(_, state, refund_wei):
-            return f"job {state.name.lower()}, {ether(refund_wei)} back to the requester"
+            return f"job {state.name.lower()}, {money(refund_wei)} back to the requester"
         case _:
             return ""
 
@@ -257,7 +279,7 @@ def find_paid(events: Sequence[Happened]) -> list[PaidWorker]:
     return found
 
 
-def worker_table(workers: Sequence[PaidWorker]) -> Table:
+def worker_table(workers: Sequence[PaidWorker], money: Money = ether) -> Table:
     table = Table(title=f"who was paid what ({UNPROVED})", caption=UNPROVED_WHY)
     for name in ("worker", "proof", "round", "page", "proved loss", "gas", "paid"):
         table.add_column(name, justify="right" if name in ("gas", "paid", "proved loss") else "left", no_wrap=True)
@@ -266,7 +288,7 @@ def worker_table(workers: Sequence[PaidWorker]) -> Table:
         short = f"{w.address[:8]}…{w.address[-6:]}"
         round_number, page = ("-", "-") if w.round is None else (str(w.round + 1), str(w.page))
         loss = "-" if w.loss is None else f"{w.loss:.4f}"
-        table.add_row(short, proof, round_number, page, loss, f"{w.gas:,}", ether(w.paid_wei))
+        table.add_row(short, proof, round_number, page, loss, f"{w.gas:,}", money(w.paid_wei))
     return table
 
 

@@ -17,7 +17,7 @@ from node.errors import CallReverted, ExitCode
 from node.localnet import fund, read_chain_info
 from node.signer import wallet_of
 from protocols.chain import TopUp, Unbond, WithdrawStake
-from protocols.ids import Wei
+from protocols.ids import Address, Wei
 
 
 async def show(options: argparse.Namespace) -> int:
@@ -47,6 +47,8 @@ async def show(options: argparse.Namespace) -> int:
 async def withdraw(options: argparse.Namespace) -> int:
     """Pull what the contracts have for the wallet: pay, what a job did not spend, stake that has unbonded."""
     async with open_ledger(load_config(options.config), options.config, signs=True) as ledger:
+        if options.token is not None:
+            return await _withdraw_token(ledger, options.token, as_json=options.json)
         stake_wei = await _withdraw_stake(ledger)
         amount_wei = await ledger.withdraw()
     if options.json:
@@ -55,6 +57,16 @@ async def withdraw(options: argparse.Namespace) -> int:
     print(f"{ether(amount_wei)} withdrawn to {ledger.chain.wallet}")
     if stake_wei:
         print(f"{ether(stake_wei)} of stake withdrawn")
+    return ExitCode.OK
+
+
+async def _withdraw_token(ledger: Ledger, address: Address, *, as_json: bool) -> int:
+    token = await ledger.token(address)
+    amount = await ledger.withdraw(address)
+    if as_json:
+        print_json({"address": ledger.chain.wallet, "token": address, "amount": amount})
+    else:
+        print(f"{token.text(amount)} withdrawn to {ledger.chain.wallet}")
     return ExitCode.OK
 
 

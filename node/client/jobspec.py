@@ -11,12 +11,14 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
+from node.config import address_fault
 from node.errors import ConfigError
 from node.toml_table import Check, between, parse, read_text
-from protocols.ids import Wei
+from protocols.ids import Address, Wei
 from protocols.job import MAX_APPLICANTS, MAX_ROUNDS, MAX_SAMPLES, MAX_SEATS
 
-WEI_PER_ETHER = 10**18
+ETHER_DECIMALS = 18
+WEI_PER_ETHER = 10**ETHER_DECIMALS
 UINT32 = 2**32 - 1
 
 MODELS = {"digits-mlp": "digits"}
@@ -81,15 +83,28 @@ class TermsSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenSpec:
+    """What budget and moving fees are paid in instead of ether; stakes are always in ether."""
+
+    address: Annotated[Address, address_fault]
+    budget: Annotated[str, _amount]
+    """In whole tokens: how many decimals they have, the token says."""
+    move_fee: Annotated[str, _amount] = "0"
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     model: ModelSpec = ModelSpec()
     data: DataSpec = DataSpec()
     terms: TermsSpec = TermsSpec()
     seed: Annotated[int, between(0, UINT32)] = 1
+    token: TokenSpec | None = None
 
     @property
     def price_wei(self) -> Wei:
-        """What posting it takes from the wallet: the budget and the fees of two moves."""
+        """What posting it takes from the wallet in ether: the budget and the fees of two moves."""
+        if self.token is not None:
+            return Wei(0)
         terms = self.terms
         return Wei(to_wei(terms.budget_ether, "budget") + 2 * to_wei(terms.move_fee_ether, "fee"))
 
@@ -106,11 +121,16 @@ def load_jobspec(path: Path) -> JobSpec:
 
 def to_wei(ether: str, where: str) -> Wei:
     """Return the amount in wei. Raises ConfigError for anything but a decimal of at most 18 places."""
+    return to_units(ether, ETHER_DECIMALS, where, "ether")
+
+
+def to_units(amount: str, decimals: int, where: str, unit: str) -> Wei:
+    """Return the amount in a token's smallest unit. Raises ConfigError."""
     try:
-        wei = Decimal(ether) * WEI_PER_ETHER
-        whole = int(wei)
+        units = Decimal(amount).scaleb(decimals)
+        whole = int(units)
     except (InvalidOperation, ValueError, OverflowError):
-        raise ConfigError(where, f"{ether!r} is no amount of ether", 'write it like "0.25"') from None
-    if wei != whole or not 0 <= whole < 2**128:
-        raise ConfigError(where, f"{ether!r} ether can't be paid", "use 0 or more, with at most 18 decimals")
+        raise ConfigError(where, f"{amount!r} is no amount of {unit}", 'write it like "0.25"') from None
+    if units != whole or not 0 <= whole < 2**128:
+        raise ConfigError(where, f"{amount!r} {unit} can't be paid", f"use 0 or more, with at most {decimals} decimals")
     return Wei(whole)

@@ -10,14 +10,17 @@ from typing import TypeVar
 
 from actors.ports import Mined, Outcome, Reverted, Unreachable
 from node.adapters.evm import EvmChain, ExternalSigner, LocalSigner, Signer
+from node.adapters.evm.token import NoToken, Token
 from node.chain_link import connect_chain
 from node.client.feed import Feed
+from node.client.jobspec import TokenSpec, to_units
 from node.client.progress import Happened, TakenBack
 from node.config import Config, jobs_address, keys_folder
 from node.errors import CallReverted, ChainError, JobFailed, split_advice
 from node.identity import load_keys
 from node.key_file import find_passphrase
 from node.signer import open_signer, wallet_of
+from protocols.abi import ZERO_ADDRESS, address_bytes, checksum_address
 from protocols.chain import (
     Assigned,
     Call,
@@ -25,16 +28,20 @@ from protocols.chain import (
     JobPosted,
     JobState,
     KeysDelivered,
+    Post,
     ProvingStarted,
     Terms,
     TrainingStarted,
     Withdraw,
+    WithdrawIn,
     WorkerEvent,
 )
 from protocols.chain_follow import Head
 from protocols.ids import Address, Digest, JobId, Wei
+from protocols.job import compute_price
 
 POLL_S = 0.25
+PERMIT_S = 3600  # that a permit is good for: as long as a transaction may wait for its block
 
 T = TypeVar("T")
 
@@ -45,6 +52,20 @@ class ListedJob:
     requester: Address
     state: JobState
     budget_wei: int
+    token: Address = ZERO_ADDRESS
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrice:
+    token: Token
+    budget: Wei
+    """In the token's smallest unit, as the fee."""
+    move_fee: Wei
+
+    @property
+    def total(self) -> int:
+        """Budget and two moves."""
+        return self.budget + 2 * self.move_fee
 
 
 class Ledger:
@@ -81,7 +102,7 @@ class Ledger:
         for happened in await self.past_events():
             match happened.event:
                 case JobPosted(job, requester, terms):
-                    found[job] = ListedJob(job, requester, JobState.OPEN, terms.budget_wei)
+                    found[job] = ListedJob(job, requester, JobState.OPEN, terms.budget_wei, terms.token)
                 case Assigned(job):
                     found[job] = replace(found[job], state=JobState.ASSIGNED)
                 case TrainingStarted(job):
@@ -117,12 +138,41 @@ class Ledger:
         """Send a call of the requester's. Raises CallReverted or ChainError."""
         return require_mined(type(call).__name__, await self.chain.send(call))
 
-    async def withdraw(self) -> Wei:
-        """Pull what the contract owes this wallet; return how much."""
-        credit_wei = require(await self.chain.credit(self.chain.wallet))
+    async def withdraw(self, token: Address = ZERO_ADDRESS) -> Wei:
+        """Pull what the contract owes this wallet, natively or in a token; return how much."""
+        credit_wei = require(await self.chain.credit(self.chain.wallet, token))
         if credit_wei:
-            await self.send(Withdraw())
+            await self.send(Withdraw() if token == ZERO_ADDRESS else WithdrawIn(token))
         return credit_wei
+
+    async def post(self, terms: Terms, nonce: bytes) -> Mined:
+        """Post a job and pay for it; in a token by permit where that works, else by an allowance."""
+        if terms.token != ZERO_ADDRESS:
+            price = compute_price(terms)
+            deadline_s = require(await self.chain.head()).timestamp_s + PERMIT_S
+            outcome = await self.chain.post_with_permit(terms, nonce, price, deadline_s)
+            if isinstance(outcome, Mined):
+                return outcome
+            # A permit in a form of the token's own, or what ails the terms: the plain call will say.
+            allowed = await self.chain.allow(terms.token, price)
+            if allowed is not None:
+                require_mined("approve", allowed)
+        return await self.send(Post(terms, nonce))
+
+    async def token(self, address: Address) -> Token:
+        """Raises CallReverted for what is no ERC-20."""
+        return _require_token(address, await self.chain.token(address))
+
+    async def price_in(self, spec: TokenSpec) -> TokenPrice:
+        """What a job takes in its token. Raises ConfigError, and CallReverted where the wallet has less."""
+        token = await self.token(checksum_address(address_bytes(spec.address)))
+        budget = to_units(spec.budget, token.decimals, "token.budget", token.symbol)
+        price = TokenPrice(token, budget, to_units(spec.move_fee, token.decimals, "token.move_fee", token.symbol))
+        held = _require_token(spec.address, await self.chain.token_balance(token.address))
+        if held < price.total:
+            problem = f"holds {token.text(held)}, but this job takes {token.text(price.total)}"
+            raise CallReverted(f"wallet {self.chain.wallet}", problem, "send it more, or offer less")
+        return price
 
     async def require_balance(self, wanted_wei: Wei, purpose: str) -> None:
         """Raise CallReverted if the wallet has less: before the work, not after it."""
@@ -130,6 +180,12 @@ class Ledger:
         if balance_wei < wanted_wei:
             problem = f"holds {balance_wei} wei, but {purpose} takes {wanted_wei} wei and gas"
             raise CallReverted(f"wallet {self.chain.wallet}", problem, "send it more, or offer less")
+
+
+def _require_token(address: Address, answer: T | NoToken | Unreachable) -> T:
+    if isinstance(answer, NoToken):
+        raise CallReverted(f"token {address}", f"is no ERC-20 ({answer})", "correct the address")
+    return require(answer)
 
 
 def require(answer: T | Unreachable) -> T:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
@@ -35,7 +35,6 @@ from protocols.chain import (
     JobEnded,
     JobPosted,
     KeysDelivered,
-    Post,
     ProvingStarted,
     RegisterKey,
     RoundCommitted,
@@ -115,12 +114,19 @@ class Session(Ledger):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.send, RegisterKey(packed.keys.words))
             sealed = await self.packer.seal(packed, job)
-            terms = write_terms(spec, packed, sealed, self._vault.encryption_key)
+            terms = await self._price(spec, write_terms(spec, packed, sealed, self._vault.encryption_key))
             await self._upload(gateway, sealed)
         await self._report(Stage("posting the job"))
-        mined = await self.send(Post(terms, nonce))
+        mined = await self.post(terms, nonce)
         await self._report(Posted(job, mined.transaction, mined.gas_used))
         return job
+
+    async def _price(self, spec: JobSpec, terms: Terms) -> Terms:
+        """The terms with the budget in the job's token, if it has one."""
+        if spec.token is None:
+            return terms
+        price = await self.price_in(spec.token)
+        return replace(terms, token=price.token.address, budget_wei=price.budget, move_fee_wei=price.move_fee)
 
     async def _upload(self, gateway: PeerId, sealed: Sealed) -> None:
         await self._report(Stage(f"uploading {len(sealed.blobs)} blobs to the peer"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from node.client.jobspec import JobSpec, load_jobspec
+from node.client.jobspec import JobSpec, load_jobspec, to_units
 from node.errors import ConfigError
 
 
@@ -38,6 +38,9 @@ def test_an_empty_file_is_the_default_job(tmp_path: Path) -> None:
         ("[model]\nlearning_rate = 0", "model.learning_rate is 0, but must lie in 1e-09 … 1000.0"),
         ("[data]\nchallenge_pages = 0", "data.challenge_pages is 0, but must lie in 1 … 100000"),
         ("seed = -1", "seed is -1, but must lie in 0 … 4294967295"),
+        ('[token]\nbudget = "5"', "token.address is missing"),
+        ('[token]\naddress = "0x12"\nbudget = "5"', "token.address is '0x12', which is no address"),
+        (f'[token]\naddress = "0x{40 * "1"}"\nbudget = "-5"', "token.budget is wrong"),
         ("[term]\nrounds = 8", "unknown key term; did you mean terms?"),
     ],
 )
@@ -46,3 +49,12 @@ def test_each_fault_names_its_key(tmp_path: Path, text: str, said: str) -> None:
         load(tmp_path, text)
     assert str(caught.value).startswith(f"{tmp_path / 'job.toml'}: ")
     assert said in str(caught.value)
+
+
+def test_a_job_in_a_token_takes_no_ether(tmp_path: Path) -> None:
+    spec = load(tmp_path, f'[token]\naddress = "0x{40 * "1"}"\nbudget = "240.5"')
+    assert spec.price_wei == 0
+    assert spec.token is not None
+    assert to_units(spec.token.budget, 6, "token.budget", "USD") == 240_500_000
+    with pytest.raises(ConfigError, match="at most 0 decimals"):
+        to_units(spec.token.budget, 0, "token.budget", "USD")

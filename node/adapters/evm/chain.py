@@ -6,14 +6,15 @@ the endpoints say and what the wallet signs. What is wrong with either is found 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
-from actors.ports import Outcome, Reverted, Unreachable
+from actors.ports import Mined, Outcome, Reverted, Unreachable
+from node.adapters.evm import token as token_module
 from node.adapters.evm.bell import listen
 from node.adapters.evm.coding import (
     Contract,
@@ -22,6 +23,7 @@ from node.adapters.evm.coding import (
     encode_call,
     encode_function,
     name_revert,
+    plain,
 )
 from node.adapters.evm.logs import LogReader, locate
 from node.adapters.evm.outbox import Journal
@@ -38,14 +40,16 @@ from node.adapters.evm.sending import Request, Sender
 from node.adapters.evm.signing import ExternalSigner, Signer
 from node.artifacts import Name
 from node.errors import ChainError
-from protocols.abi import address_bytes, checksum_address
+from protocols.abi import ZERO_ADDRESS, address_bytes, checksum_address
 from protocols.beacon import split_signature
-from protocols.chain import Call, ChainEvent
+from protocols.chain import Call, ChainEvent, Terms
 from protocols.chain_follow import Head, Located
 from protocols.chain_outbox import Policy
 from protocols.chain_spending import Limits
 from protocols.ids import Address, Digest, JobId, Wei
 from protocols.keccak import keccak256
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,7 @@ class EvmChain:
     ) -> None:
         self._endpoint = endpoint if isinstance(endpoint, Pool) else Pool((endpoint,))
         self._addresses = addresses
+        self._signer = signer
         self._wallet = signer.wallet
         self._chain_id = chain_id
         self._sender = Sender(
@@ -264,8 +269,8 @@ class EvmChain:
         except (Failure, Unavailable) as error:
             return Unreachable(str(error))
 
-    async def credit(self, address: Address) -> Wei | Unreachable:
-        answer = await self._read("Jobs", self._addresses.jobs, "credit", address)
+    async def credit(self, address: Address, token: Address = ZERO_ADDRESS) -> Wei | Unreachable:
+        answer = await self._read("Jobs", self._addresses.jobs, "creditIn", token, address)
         return answer if isinstance(answer, Unreachable) else Wei(answer[0])
 
     async def free_stake(self, address: Address) -> Wei | Unreachable:
@@ -329,6 +334,44 @@ class EvmChain:
             return Reverted(f"not sent: {error}")
         return await self._sender.send(_intent(self._addresses.of(encoded.contract), encoded.data, encoded.value_wei))
 
+    # -- Paying in a token
+
+    async def token(self, address: Address) -> token_module.Token | token_module.NoToken | Unreachable:
+        return await _asked(token_module.read_token(self._endpoint, address))
+
+    async def token_balance(self, token: Address) -> Wei | token_module.NoToken | Unreachable:
+        """What this wallet holds of it."""
+        return await _asked(token_module.read_balance(self._endpoint, token, self._wallet))
+
+    async def allow(self, token: Address, amount: Wei) -> Outcome | None:
+        """Let `Jobs` take so much of a token; None where it may already. Some tokens change no allowance but to 0."""
+        jobs = self._addresses.jobs
+        allowed = await _asked(token_module.read_allowance(self._endpoint, token, self._wallet, jobs))
+        if isinstance(allowed, Unreachable):
+            return allowed
+        if isinstance(allowed, token_module.NoToken):
+            return Reverted(f"{token} is no ERC-20: {allowed}")
+        if allowed >= amount:
+            return None
+        for wanted in (Wei(0), amount) if allowed else (amount,):
+            outcome = await self._sender.send(_intent(token, token_module.encode_approve(jobs, wanted), 0))
+            if not isinstance(outcome, Mined):
+                return outcome
+        return outcome
+
+    async def post_with_permit(self, terms: Terms, nonce: bytes, amount: Wei, deadline_s: int) -> Outcome | None:
+        """Post and pay in one transaction; None for a token without permits, or a signer that can't sign one."""
+        if hasattr(self._signer, "sign_transaction"):
+            return None
+        jobs = self._addresses.jobs
+        permit = await _asked(
+            token_module.sign_permit(self._endpoint, self._signer, terms.token, jobs, amount, deadline_s)
+        )
+        if not isinstance(permit, token_module.Permit):
+            return permit if isinstance(permit, Unreachable) else None
+        data = encode_function("Jobs", "postWithPermit", plain(terms), nonce, plain(permit))
+        return await self._sender.send(_intent(jobs, data, 0))
+
     async def post_beacon(self, number: int, signature: bytes) -> Outcome:
         data = encode_function("Beacon", "post", number, split_signature(signature))
         return await self._sender.send(_intent(self._addresses.beacon, data, 0))
@@ -349,6 +392,15 @@ class EvmChain:
     def spent_wei(self) -> int:
         """What left the wallet in the last 24 hours, as far as this data folder knows."""
         return self._sender.spent_wei()
+
+
+async def _asked(reading: Awaitable[T]) -> T | token_module.NoToken | Unreachable:
+    try:
+        return await reading
+    except token_module.NoToken as error:
+        return error
+    except (Failure, Unavailable) as error:
+        return Unreachable(str(error))
 
 
 def _unreadable(error: Exception) -> Unreachable:

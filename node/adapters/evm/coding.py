@@ -78,13 +78,13 @@ def encode_call(call: Call) -> Calldata:
         case chain.RegisterKey(words):
             arguments, value_wei = ([_word(word) for word in words],), 0
         case chain.Post(terms, nonce):
-            arguments, value_wei = (_plain(terms), nonce), int(compute_value(terms))
+            arguments, value_wei = (plain(terms), nonce), int(compute_value(terms))
         case chain.TopUp(amount_wei):
             arguments, value_wei = (), int(amount_wei)
         case chain.SubmitProof(key_words=words):
-            arguments, value_wei = (*_plain(call)[:-1], [_word(word) for word in words]), 0
+            arguments, value_wei = (*plain(call)[:-1], [_word(word) for word in words]), 0
         case _:
-            arguments, value_wei = _plain(call), 0
+            arguments, value_wei = plain(call), 0
     return Calldata(contract, encode_function(contract, function, *arguments), value_wei)
 
 
@@ -110,14 +110,14 @@ def encode_constructor(contract: Name, *arguments: Any) -> bytes:
     return artifact.bytecode + encode([_type(parameter) for parameter in inputs], arguments)
 
 
-def _plain(value: Any) -> Any:
-    """Dataclasses as tuples, recursively."""
+def plain(value: Any) -> Any:
+    """As `encode_function` takes it: dataclasses as tuples, recursively."""
     if is_dataclass(value):
-        return tuple(_plain(getattr(value, f.name)) for f in fields(value))
+        return tuple(plain(getattr(value, f.name)) for f in fields(value))
     if isinstance(value, IntEnum):
         return int(value)
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 
