@@ -1,8 +1,8 @@
 """`jax.export` artifacts of strangers: loaded, and refused unless they are plain functions of float32 arrays.
 
 Loading is dangerous (an artifact may crash the parser or never end), which is why it happens in a child
-that is killed on a deadline. What can be checked is checked first: signature, platform, and that nothing
-outside of XLA is called.
+that is killed on a deadline. What can be checked before anything is compiled is: signature, platform, and what
+`inspection.py` reads from the module.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ import jax
 import jax.export
 
 from node.compute.files import Unfit
+from node.compute.inspection import find_free_memory, inspect
+from node.sandbox.deadline import bounded
+
+PARSE_S = 30.0
+"""To deserialise an artifact, and again to walk over its module: tens of milliseconds each; mutated ones hung."""
 
 Shape = tuple[int, ...]
 Function = Callable[..., Any]
@@ -24,8 +29,8 @@ Function = Callable[..., Any]
 def load_artifact(path: str, *, inputs: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Function:
     """Return its function if that maps float32 of these shapes to those, runs here and calls nothing foreign."""
     try:
-        exported = jax.export.deserialize(bytearray(Path(path).read_bytes()))
-        text = exported.mlir_module()
+        with bounded(PARSE_S):
+            exported = jax.export.deserialize(bytearray(Path(path).read_bytes()))
     except Exception as error:
         raise Unfit(f"not an artifact of jax.export: {type(error).__name__}: {error}") from error
     if jax.default_backend() not in exported.platforms:
@@ -34,8 +39,10 @@ def load_artifact(path: str, *, inputs: tuple[Shape, ...], outputs: tuple[Shape,
         found = [(tuple(aval.shape), str(aval.dtype)) for aval in avals]
         if found != [(shape, "float32") for shape in shapes]:
             raise Unfit(f"the artifact {what} {found}, not float32 of {list(shapes)}")
+    if exported.nr_devices != 1 or exported.ordered_effects or exported.unordered_effects:
+        raise Unfit("the artifact wants several devices or has effects")
     # The exporter's own check does not run at loading; one artifact that named a Python callback segfaulted.
-    if "custom_call" in text or exported.nr_devices != 1:
-        raise Unfit("the artifact calls foreign code or wants several devices")
+    with bounded(PARSE_S):
+        inspect(exported.mlir_module_serialized, memory_bytes=find_free_memory())
     call: Function = exported.call
     return call

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from node.compute.artifact import Function, Shape, load_artifact
 from node.compute.files import Rows, Unfit
+from node.compute.inspection import check_memory
+from node.sandbox.deadline import bounded
 from protocols.package import OPTIMIZERS
+
+COMPILE_S = 100.0
+STEP_S = 60.0
+"""Of one inner step or one verdict, however many the parent's deadline allows."""
 
 Flat = NDArray[np.float32]
 
@@ -55,16 +61,23 @@ class Model:
         weights = jnp.asarray(theta)
         state = self._optimizer.init(weights)
         losses = []
-        for page in pages:
-            weights, state, loss = self._step(weights, state, page.x, page.y)
-            losses.append(loss)
-        return Trained(np.asarray(weights), float(np.mean(np.asarray(losses))))
+        with bounded(STEP_S) as renew:
+            for page in pages:
+                renew()
+                weights, state, loss = self._step(weights, state, page.x, page.y)
+                losses.append(loss)
+            # Here the last steps are still under way.
+            return Trained(np.asarray(weights), float(np.mean(np.asarray(losses))))
 
     def evaluate(self, theta: Flat, pages: list[Rows]) -> Evaluated:
         if self._judge is None:  # not every worker is asked: it compiles when one is
-            self._judge = jax.jit(self._compute_verdict)
-        verdicts = [self._judge(theta, page.x, page.y) for page in pages]
-        loss, accuracy = np.mean(np.asarray(verdicts, np.float64), axis=0)
+            self._judge = self._compile(jax.jit(self._compute_verdict), *self._samples())
+        verdicts = []
+        with bounded(STEP_S) as renew:
+            for page in pages:
+                renew()
+                verdicts.append(self._judge(theta, page.x, page.y))
+            loss, accuracy = np.mean(np.asarray(verdicts, np.float64), axis=0)
         return Evaluated(float(loss), float(accuracy))
 
     def _compile_step(self) -> Function:
@@ -73,14 +86,24 @@ class Model:
             updates, state = self._optimizer.update(grad, state, theta)
             return optax.apply_updates(theta, updates), state, loss
 
-        theta, x, y = (
-            np.zeros(shape, np.float32)
-            for shape in ((self._signature.parameters,), self._signature.x_shape, self._signature.y_shape)
-        )
+        theta, x, y = self._samples()
         state = jax.eval_shape(self._optimizer.init, theta)
         # Donated: the old weights and moments are overwritten, not copied.
-        compiled: Function = jax.jit(step, donate_argnums=(0, 1)).lower(theta, state, x, y).compile()
-        return compiled
+        return self._compile(jax.jit(step, donate_argnums=(0, 1)), theta, state, x, y)
+
+    def _samples(self) -> list[Any]:
+        """Stand-ins for θ, x and y."""
+        shapes = (self._signature.parameters,), self._signature.x_shape, self._signature.y_shape
+        struct: Any = jax.ShapeDtypeStruct
+        return [struct(shape, np.float32) for shape in shapes]
+
+    def _compile(self, function: Any, *samples: Any) -> Function:
+        """Unfit if XLA plans more memory than there is."""
+        with bounded(COMPILE_S):
+            compiled = function.lower(*samples).compile()
+        check_memory(compiled)
+        run: Function = compiled
+        return run
 
     def _compute_verdict(self, theta: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         loss, _ = self._loss_and_grad(theta, x, y)

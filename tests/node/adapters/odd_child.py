@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from node import sandbox
+from node.sandbox.deadline import bounded
 from protocols import frames
 
 channel = sandbox.enter(sys.argv[1:])
@@ -38,6 +39,13 @@ def answer(do: str, fields: frames.Frame) -> Mapping[str, object] | frames.Refus
             time.sleep(60)
         case "eat":
             return {"bytes": len(bytearray(1 << 30))}
+        case "overstay":
+            with bounded(0.2):
+                time.sleep(60)
+        case "be quick":
+            with bounded(0.2):
+                pass
+            time.sleep(0.4)
         case "spin":
             while True:
                 pass

@@ -63,6 +63,7 @@ async def test_it_answers_in_turn(tmp_path: Path) -> None:
         async with trio.open_nursery() as nursery:
             for number in range(8):
                 nursery.start_soon(one, number)
+        assert await ask("be quick")(child) == {}
     assert sorted(a["number"] for a in answers if isinstance(a, dict)) == list(range(8))
     assert not is_alive(child.pid)
 
@@ -80,6 +81,7 @@ async def test_a_refusal_costs_the_child_nothing(tmp_path: Path, do: str, reason
     [
         ("die", 20, "SIGSEGV"),
         ("exit", 20, "status 7"),
+        ("overstay", 20, "SIGALRM: a part of its work took longer than that may"),
         ("sleep", 0.5, "no answer to sleep within 0.5 s"),
         ("ignore", 0.5, "no answer to ignore within 0.5 s"),
     ],
