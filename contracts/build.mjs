@@ -24,7 +24,7 @@ const BUILDS = [
     settings: { evmVersion: "cancun", viaIR: true, optimizer: { enabled: true, runs: 200 }, metadata: METADATA },
     targets: {
       "../node/artifacts": ["Beacon", "TestBeacon", "Verifiers", "Models", "Model", "Market", "Workers", "Jobs"],
-      "../tests/contracts/artifacts": ["VerifiersDouble", "ReentrantRequester", "GoodToken", "FeeToken", "SilentToken", "HostileToken"],
+      "../tests/contracts/artifacts": ["VerifiersDouble", "AssignmentProbe", "ReentrantRequester", "GoodToken", "FeeToken", "SilentToken", "HostileToken"],
     },
   },
   {

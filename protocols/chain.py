@@ -129,7 +129,7 @@ class Evidence:
     leaf_path: tuple[Digest, ...]
     """Of leaf t; empty in evaluation jobs, whose receipt is one leaf."""
     next_path: tuple[Digest, ...]
-    """Of leaf t + 1; empty in evaluation jobs."""
+    """Of leaf t + 1, up to where its way joins that of leaf t; empty in evaluation jobs."""
     page: int
     page_path: tuple[Digest, ...]
 

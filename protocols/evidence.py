@@ -15,7 +15,7 @@ from protocols.abi import encode_words
 from protocols.chain import Entry, Evidence
 from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber
 from protocols.keccak import keccak256
-from protocols.merkle import ZERO_DIGEST, compute_path, compute_root
+from protocols.merkle import ZERO_DIGEST, compute_next_path, compute_path, compute_root
 
 EPOCH = 1  # the set of workers is fixed until membership changes are in the contract
 
@@ -123,7 +123,7 @@ def build_step_evidence(
         build_evidence(job, number, entries, worker, step, page, pages),
         start=hash_commitment(states[0]),
         leaf_path=compute_path(leaves, step),
-        next_path=compute_path(leaves, step + 1),
+        next_path=compute_next_path(leaves, step),
     )
 
 

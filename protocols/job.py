@@ -82,7 +82,7 @@ from protocols.evidence import (
 )
 from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Seat, Wei
 from protocols.keccak import keccak256
-from protocols.merkle import ZERO_DIGEST, is_member
+from protocols.merkle import ZERO_DIGEST, are_neighbours, is_member
 
 # -- Limits (constants of the contract) ------------------------------------------
 
@@ -721,9 +721,12 @@ def _require_step(call: SubmitProof, job: Job) -> None:
     # A worker could begin anywhere: its first leaf is held against what the round began with on chain. Optimizer
     # state begins with zeros, which commitments don't see.
     _require(at.step or hash_commitment(before) == at.start, "WrongStart")
-    for step, state, path in ((at.step, before, at.leaf_path), (at.step + 1, after, at.next_path)):
-        leaf = step_leaf(call.job, call.worker, at.round, step, state)
-        _require(is_member(at.leaves, leaf, step, job.terms.steps + 1, path), "NotInReceipt")
+    leaf, following = (
+        step_leaf(call.job, call.worker, at.round, t, state) for t, state in ((at.step, before), (at.step + 1, after))
+    )
+    width = job.terms.steps + 1
+    paths = (at.leaf_path, at.next_path)
+    _require(are_neighbours(at.leaves, leaf, following, at.step, width, *paths), "NotInReceipt")
     _require_page(call, job, x, y)
     _require(call.instances and not any(call.instances), "StepUnproved")
 

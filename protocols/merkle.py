@@ -35,17 +35,49 @@ def compute_path(leaves: Sequence[bytes], index: int) -> tuple[Digest, ...]:
 
 def is_member(root: Digest, data: bytes, index: int, width: int, path: Sequence[Digest]) -> bool:
     """Whether `data` is leaf `index` of the tree of `width` leaves under `root`."""
-    if not 0 <= index < width or len(path) != compute_depth(width):
+    return 0 <= index < width and len(path) == compute_depth(width) and _climb(data, index, path) == root
+
+
+def compute_next_path(leaves: Sequence[bytes], index: int) -> tuple[Digest, ...]:
+    """Siblings of leaf `index` + 1 up to where its way to the root joins that of leaf `index`, lowest level first."""
+    return compute_path(leaves, index + 1)[: _compute_joint(index)]
+
+
+def are_neighbours(
+    root: Digest,
+    data: bytes,
+    following: bytes,
+    index: int,
+    width: int,
+    path: Sequence[Digest],
+    next_path: Sequence[Digest],
+) -> bool:
+    """Whether `data` is leaf `index` of the tree of `width` leaves under `root`, and `following` the one after it.
+
+    Below the level where the two ways join, leaf `index` is a right child throughout and the next one a left child;
+    what that one comes to there is the sibling in leaf `index`'s own path.
+    """
+    joint = _compute_joint(index)
+    if index + 1 >= width or len(next_path) != joint or not is_member(root, data, index, width, path):
         return False
-    node = compute_leaf(data)
-    for height, sibling in enumerate(path):
-        node = _compute_node(sibling, node) if index >> height & 1 else _compute_node(node, sibling)
-    return node == root
+    return _climb(following, 0, next_path) == path[joint]
 
 
 def compute_depth(width: int) -> int:
     """Length of a path in a tree of `width` leaves."""
     return (width - 1).bit_length()
+
+
+def _compute_joint(index: int) -> int:
+    """The level at which a leaf's way meets its right neighbour's: ones at the end of its index."""
+    return (~index & index + 1).bit_length() - 1
+
+
+def _climb(data: bytes, index: int, path: Sequence[Digest]) -> Digest:
+    node = compute_leaf(data)
+    for height, sibling in enumerate(path):
+        node = _compute_node(sibling, node) if index >> height & 1 else _compute_node(node, sibling)
+    return node
 
 
 def _compute_node(left: Digest, right: Digest) -> Digest:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from protocols.chain import Apply, Assign, DeliverKeys, Post, Ready
+from protocols.chain import Apply, Assign, DeliverKeys, Post, Ready, Terms
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules here that are no tests
 
@@ -23,9 +23,15 @@ def twin() -> Twin:
 
 
 @pytest.fixture
-def opened(twin: Twin) -> Station:
+def terms() -> Terms:
+    """Of the stations' job; a module may have others."""
+    return TERMS
+
+
+@pytest.fixture
+def opened(twin: Twin, terms: Terms) -> Station:
     """Four of five workers applied."""
-    twin.do(twin.requester, Post(TERMS, NONCE))
+    twin.do(twin.requester, Post(terms, NONCE))
     station = Station(twin)
     for worker in twin.crew[:4]:
         twin.do(worker, Apply(station.job))

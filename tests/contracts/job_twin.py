@@ -7,6 +7,7 @@ Also here: an honest job's calls, with real signatures.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from contract_world import Done, Refused, World, make_account, recover, sign
@@ -32,7 +33,16 @@ from protocols.chain import (
 )
 from protocols.draw import compute_challenge_seed, draw_sample
 from protocols.eip712 import Binding, Domain, compute_digest
-from protocols.evidence import build_evidence, compute_job_id, pages_root, round_record, set_root, step_leaf
+from protocols.evidence import (
+    build_evidence,
+    build_step_evidence,
+    compute_job_id,
+    hash_commitment,
+    pages_root,
+    round_record,
+    set_root,
+    step_leaf,
+)
 from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber, Seat, Wei
 from protocols.job import (
     Beacon,
@@ -51,7 +61,7 @@ from protocols.job import (
     step,
 )
 from protocols.keccak import keccak256
-from protocols.merkle import compute_root
+from protocols.merkle import compute_next_path, compute_path, compute_root
 
 VALID, INVALID = b"\x01", b"\x00"
 """Last byte of a proof, as `VerifiersDouble` reads it."""
@@ -89,9 +99,23 @@ TERMS = Terms(
 )
 
 
-def weights_of(worker: Address, number: int) -> Commitment:
-    """Stands for C(w_H): which point it is matters to the proof system only."""
-    return Commitment(keccak256(f"{worker} {number}".encode()) * 2)
+TRAINED_PAGES = tuple((Commitment(bytes([i + 1]) * 64), Commitment(bytes([i + 100]) * 64)) for i in range(8))
+MANY_PAGES = tuple((Commitment(keccak256(bytes([i % 256, i >> 8])) * 2), Commitment(bytes(64))) for i in range(1024))
+BEGINNING = Commitment(b"0" * 64)
+"""C(θ_0)."""
+
+TRAINING = replace(
+    TERMS,
+    proof_policy=ProofPolicy.TRAINING,
+    initial_commitment=hash_commitment(BEGINNING),
+    pages=len(TRAINED_PAGES),
+    pages_root=pages_root(TRAINED_PAGES),
+)
+
+
+def weights_of(worker: Address, number: int, step: int = 0) -> Commitment:
+    """Stands for C(w_t ‖ s_t): which point it is matters to the proof system only."""
+    return Commitment(keccak256(f"{worker} {number} {step}".encode()) * 2)
 
 
 @dataclass
@@ -100,6 +124,8 @@ class Twin:
     requester: Account = field(default_factory=lambda: make_account("requester"))
     delegate: Account = field(default_factory=lambda: make_account("delegate"))
     crew: tuple[Account, ...] = field(default_factory=lambda: tuple(make_account(f"worker {i}") for i in range(5)))
+    write_leaf: Callable[[JobId, Address, RoundNumber, int, Commitment], bytes] = step_leaf
+    """How receipts are written; a liar's way is another."""
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.world.chain_id, self.world.jobs, Beacon(genesis_s=0, period_s=1))
@@ -242,8 +268,23 @@ class Twin:
     def entries(self, job_id: JobId, number: RoundNumber, participants: int) -> list[Entry]:
         job = self.ledger.jobs[job_id]
         seated = [worker for seat, worker in enumerate(job.seats) if participants >> seat & 1]
-        leaves = {w: step_leaf(job_id, w, number, job.terms.steps, weights_of(w, number)) for w in seated}
-        return [Entry(w, ContentId(keccak256(leaves[w])), compute_root([leaves[w]])) for w in seated]
+        roots = {w: compute_root(self.leaves_of(job_id, w, number)) for w in seated}
+        return [Entry(w, ContentId(keccak256(root)), root) for w, root in roots.items()]
+
+    def leaves_of(self, job_id: JobId, worker: Address, number: RoundNumber) -> list[bytes]:
+        """What is under the receipt's root."""
+        states = self.states_of(job_id, worker, number)
+        last = self.ledger.jobs[job_id].terms.steps
+        return [self.write_leaf(job_id, worker, number, last + 1 - len(states) + i, c) for i, c in enumerate(states)]
+
+    def states_of(self, job_id: JobId, worker: Address, number: RoundNumber) -> list[Commitment]:
+        """The commitments that a worker's receipt is about: of the last step, in a training job of every one."""
+        job = self.ledger.jobs[job_id]
+        if job.terms.proof_policy is ProofPolicy.EVALUATION:
+            return [weights_of(worker, number)]
+        before = max((n for n in job.rounds if n < number), default=None)
+        start = BEGINNING if before is None else point_of(job.rounds[before].set_root)
+        return [start, *(weights_of(worker, number, t) for t in range(1, job.terms.steps + 1))]
 
     def commit(self, job_id: JobId, participants: int = 0b111, signers: int = 0b111, view: int = 0) -> CommitRound:
         """The next round's certificate, signed by `signers`."""
@@ -251,8 +292,8 @@ class Twin:
         number = job.next_round
         entries = self.entries(job_id, number, participants)
         root = set_root(job_id, number, entries) if entries else Digest(WORD)
-        state, point = ContentId(keccak256(root)), Commitment(root * 2)
-        certificate = Certificate(number, view, job.parent, root, state, point, participants, signers, ())
+        state = ContentId(keccak256(root))
+        certificate = Certificate(number, view, job.parent, root, state, point_of(root), participants, signers, ())
         return self.sign(CommitRound(job_id, certificate), signers)
 
     def sign(self, call: CommitRound, signers: int) -> CommitRound:
@@ -292,9 +333,22 @@ class Twin:
             seed, sample, compute_participations(job, worker), job.terms, job_id, Seat(job.seats.index(worker))
         )
         entries = self.entries(job_id, drawn.round, job.rounds[drawn.round].participants)
-        evidence = build_evidence(job_id, drawn.round, entries, worker, drawn.step, drawn.page, PAGES)
-        proof = weights_of(worker, drawn.round) + b"".join(PAGES[drawn.page]) + b"the rest" + VALID
-        return SubmitProof(job_id, worker, sample, evidence, proof, (loss,), KEY_WORDS)
+        states = self.states_of(job_id, worker, drawn.round)
+        if job.terms.proof_policy is ProofPolicy.EVALUATION:
+            evidence = build_evidence(job_id, drawn.round, entries, worker, drawn.step, drawn.page, PAGES)
+            proof = states[0] + b"".join(PAGES[drawn.page]) + b"the rest" + VALID
+            return SubmitProof(job_id, worker, sample, evidence, proof, (loss,), KEY_WORDS)
+        pages = TRAINED_PAGES if job.terms.pages <= len(TRAINED_PAGES) else MANY_PAGES
+        t, leaves = drawn.step, self.leaves_of(job_id, worker, drawn.round)
+        evidence = build_step_evidence(job_id, drawn.round, entries, worker, states, t, drawn.page, pages)
+        evidence = replace(evidence, leaf_path=compute_path(leaves, t), next_path=compute_next_path(leaves, t))
+        prefix = (states[t], *pages[drawn.page], states[t + 1], Commitment(b"hints" * 12 + b"hint"))
+        return SubmitProof(job_id, worker, sample, evidence, b"".join(prefix) + b"the rest" + VALID, (0, 0), KEY_WORDS)
+
+
+def point_of(set_root: Digest) -> Commitment:
+    """Stands for C(θ_{r+1}) of the round with this set."""
+    return Commitment(set_root * 2)
 
 
 class Station:

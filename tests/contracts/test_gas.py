@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from contract_world import World, make_account
 from evm_backends import PyEvm
-from job_twin import NONCE, TERMS, Station, Twin
+from job_twin import MANY_PAGES, NONCE, TERMS, TRAINING, Station, Twin
 
 from protocols.chain import (
     Apply,
@@ -25,11 +25,13 @@ from protocols.chain import (
     Ready,
     Release,
     Settle,
+    Terms,
     Unbond,
     Withdraw,
     WithdrawStake,
 )
 from protocols.draw import compute_quorum
+from protocols.evidence import pages_root
 from protocols.ids import RoundNumber, Wei
 from protocols.job import UNBONDING_S
 
@@ -39,8 +41,12 @@ TARGETS = {
     "applyFor": 160_000,
     "submitProof": 120_000,  # without the verifier, which is doubled here
     "commitRound (16 workers)": 200_000,
+    "commitRound (16 workers, training)": 200_000,
+    "post (training)": 350_000,
+    "submitProof (16 workers, training)": 120_000,
     "settle (16 workers)": 16 * 80_000,
 }
+LARGE_TRAINING = replace(TRAINING, steps=64, pages=1024, pages_root=pages_root(MANY_PAGES))
 DOUBLED = ("VerifiersDouble", "Verifiers.register")  # test_verifiers.py looks at the real ones
 
 
@@ -76,11 +82,11 @@ def run_job(job: Station) -> None:
         twin.do(seat, WithdrawStake())
 
 
-def measure_sixteen() -> dict[str, int]:
-    """A round and a settlement of sixteen workers, one sample each."""
+def measure_sixteen(terms: Terms) -> dict[str, int]:
+    """A round, a proof and a settlement of sixteen workers, one sample each."""
     twin = Twin(World(PyEvm()), crew=tuple(make_account(f"worker {i}") for i in range(16)))
     twin.found()
-    terms = replace(TERMS, seats=16, rounds=2, samples=1, join_window_s=100, ready_window_s=100, round_timeout_s=100)
+    terms = replace(terms, seats=16, rounds=2, samples=1, join_window_s=100, ready_window_s=100, round_timeout_s=100)
     job = twin.job_id()
     twin.do(twin.requester, Post(terms, NONCE))
     for worker in twin.crew:
@@ -97,7 +103,7 @@ def measure_sixteen() -> dict[str, int]:
         twin.do(seat, twin.prove(job, seat.address, 0))
     twin.wait(60)
     twin.do(twin.requester, Settle(job))  # eight are paid, eight are slashed
-    return {f"{name} (16 workers)": twin.world.gas[name] for name in ("commitRound", "settle")}
+    return {name: twin.world.gas[name] for name in ("post", "commitRound", "submitProof", "settle")}
 
 
 @pytest.mark.parametrize(("call", "most"), TARGETS.items())
@@ -110,7 +116,10 @@ def test_gas_is_that_of_the_snapshot() -> None:
     twin.found()
     run_job(Station(twin))
     gas = {name: twin.world.gas[name] for name in sorted(twin.world.gas) if name not in DOUBLED}
-    gas |= measure_sixteen()
+    sixteen, training = measure_sixteen(TERMS), measure_sixteen(LARGE_TRAINING)
+    gas |= {f"{name} (16 workers)": sixteen[name] for name in ("commitRound", "settle")}
+    gas["post (training)"] = training["post"]
+    gas |= {f"{name} (16 workers, training)": training[name] for name in ("commitRound", "submitProof")}
     if os.environ.get("SKYNET_SNAPSHOT") == "write":
         SNAPSHOT.write_text(json.dumps(gas, indent=1) + "\n")
     expected = json.loads(SNAPSHOT.read_text())

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from job_twin import INVALID, TERMS, WORD, Twin
+from job_twin import INVALID, TERMS, TRAINING, WORD, Twin
 
 from protocols.chain import (
     Apply,
@@ -65,12 +65,13 @@ class Walk(RuleBasedStateMachine):
         budget=st.integers(0, 2000),
         fee=st.integers(0, 9),
         depths=st.tuples(st.integers(0, 20), st.integers(0, 20)),
+        terms=st.sampled_from((TERMS, TRAINING, replace(TRAINING, steps=1))),
     )
-    def found(self, stake: int, seats: int, budget: int, fee: int, depths: tuple[int, int]) -> None:
+    def found(self, stake: int, seats: int, budget: int, fee: int, depths: tuple[int, int], terms: Terms) -> None:
         self.twin = Twin()
         self.twin.found(stake_wei=150)  # not always enough for both jobs
         money = {"stake_wei": Wei(stake), "budget_wei": Wei(budget), "move_fee_wei": Wei(fee)}
-        self.terms: Terms = replace(TERMS, seats=seats, **money)
+        self.terms: Terms = replace(terms, seats=seats, **money)
         for nonce in NONCES:
             self.twin.do(self.twin.requester, Post(self.terms, nonce))
         for nonce, depth in zip(NONCES, depths, strict=True):
@@ -178,7 +179,7 @@ class Walk(RuleBasedStateMachine):
         self.send(person, NullRound(self.twin.job_id(nonce), RoundNumber(job.next_round + ahead)))
 
     @precondition(lambda self: self.is_any(JobState.PROVING))
-    @rule(nonce=jobs, person=people, bend=st.integers(0, 6))
+    @rule(nonce=jobs, person=people, bend=st.integers(0, 12))
     def bent_proof(self, nonce: bytes, person: int, bend: int) -> None:
         job_id, worker = self.twin.job_id(nonce), self.who(person)
         job = self.twin.ledger.jobs[job_id]
@@ -190,11 +191,17 @@ class Walk(RuleBasedStateMachine):
         evidence = good.evidence
         bent: dict[int, dict[str, Any]] = {
             0: {"proof": good.proof[:-1] + INVALID},
-            1: {"evidence": replace(evidence, page=(evidence.page + 1) % 5)},
+            1: {"evidence": replace(evidence, page=(evidence.page + 1) % self.terms.pages)},
             2: {"evidence": replace(evidence, set_path=(*evidence.set_path, Digest(bytes(32))))},
             3: {"sample": self.terms.samples},
             4: {"instances": (7, 7)},
             5: {"proof": good.proof[1:]},
+            6: {"evidence": replace(evidence, start=Digest(b"s" * 32))},
+            7: {"evidence": replace(evidence, step=evidence.step ^ 1)},
+            8: {"evidence": replace(evidence, leaf_path=(*evidence.leaf_path, WORD))},
+            9: {"evidence": replace(evidence, leaf_path=evidence.next_path, next_path=evidence.leaf_path)},
+            10: {"proof": good.proof[192:256] + good.proof[64:192] + good.proof[:64] + good.proof[256:]},
+            11: {"instances": (*good.instances, 1)},
         }
         self.send(person, replace(good, **bent.get(bend, {})))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protocols import evidence
 from protocols.chain import Entry
 from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber
-from protocols.merkle import compute_root, is_member
+from protocols.merkle import are_neighbours, compute_root, is_member
 
 JOB = JobId(b"j" * 32)
 ROUND = RoundNumber(4)
@@ -57,9 +57,8 @@ def test_the_paths_of_a_step_end_in_two_neighbouring_leaves(seats: int, steps: i
     built = evidence.build_step_evidence(JOB, ROUND, entries, worker(0), states, step, 1, pages_of(2))
     assert (built.step, built.leaves) == (step, root)
     assert built.start == evidence.hash_commitment(states[0])
-    for t, path in ((step, built.leaf_path), (step + 1, built.next_path)):
-        leaf = evidence.step_leaf(JOB, worker(0), ROUND, t, states[t])
-        assert is_member(root, leaf, t, steps + 1, path)
+    leaf, following = (evidence.step_leaf(JOB, worker(0), ROUND, t, states[t]) for t in (step, step + 1))
+    assert are_neighbours(root, leaf, following, step, steps + 1, built.leaf_path, built.next_path)
     entry = evidence.set_leaf(JOB, ROUND, entries[0])
     assert is_member(evidence.set_root(JOB, ROUND, entries), entry, 0, seats, built.set_path)
     with pytest.raises(ValueError, match="no leaf"):

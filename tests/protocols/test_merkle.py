@@ -4,7 +4,15 @@ from hypothesis import strategies as st
 
 from protocols.ids import Digest
 from protocols.keccak import keccak256
-from protocols.merkle import ZERO_DIGEST, compute_leaf, compute_path, compute_root, is_member
+from protocols.merkle import (
+    ZERO_DIGEST,
+    are_neighbours,
+    compute_leaf,
+    compute_next_path,
+    compute_path,
+    compute_root,
+    is_member,
+)
 
 trees = st.lists(st.binary(max_size=40), min_size=1, max_size=20)
 
@@ -45,6 +53,32 @@ def test_a_changed_path_proves_nothing(leaves: list[bytes], data: st.DataObject)
         height = data.draw(st.integers(0, len(path) - 1))
         broken = (*path[:height], Digest(bytes([path[height][0] ^ 1]) + path[height][1:]), *path[height + 1 :])
         assert not is_member(compute_root(leaves), leaves[index], index, len(leaves), broken)
+
+
+@given(st.lists(st.binary(max_size=40), min_size=2, max_size=70), st.data())
+def test_neighbours_share_a_path(leaves: list[bytes], data: st.DataObject) -> None:
+    index, width, root = data.draw(st.integers(0, len(leaves) - 2)), len(leaves), compute_root(leaves)
+    path, short = compute_path(leaves, index), compute_next_path(leaves, index)
+    a, b = leaves[index : index + 2]
+    assert are_neighbours(root, a, b, index, width, path, short)
+    assert compute_path(leaves, index + 1)[: len(short)] == short
+    assert not are_neighbours(root, a, b + b"x", index, width, path, short)
+    assert not are_neighbours(root, a + b"x", b, index, width, path, short)
+    assert not are_neighbours(root, a, b, index, width, path, (*short, ZERO_DIGEST))
+    assert not are_neighbours(root, a, b, index, width, path, short[:-1]) or not short
+    assert are_neighbours(root, b, a, index, width, path, short) == (a == b)
+    assert not are_neighbours(root, a, b, index, index + 1, path, short)
+    for other in range(width):
+        if are_neighbours(root, a, b, other, width, path, short):
+            assert [a, b] == leaves[other : other + 2]
+
+
+def test_the_last_leaf_has_no_neighbour() -> None:
+    leaves = [b"a", b"b", b"c"]
+    with pytest.raises(ValueError, match="no leaf 3"):
+        compute_next_path(leaves, 2)
+    # Padding is a word, and no data hashes to it.
+    assert not are_neighbours(compute_root(leaves), b"c", b"", 2, 3, compute_path(leaves, 2), ())
 
 
 def test_an_inner_node_is_no_leaf() -> None:

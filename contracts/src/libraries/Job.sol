@@ -557,11 +557,10 @@ library Job {
     ) private view {
         uint256 step = evidence.step;
         if (step == 0 && keccak256(proof[0:64]) != evidence.start) revert IJobs.WrongStart();
-        uint256 width = uint256(self.steps) + 1;
         bytes memory leaf = Statement.encodeStepLeaf(id, worker, evidence.round, step, proof[0:64]);
-        if (!MerkleTree.contains(evidence.leaves, leaf, step, width, evidence.leafPath)) revert IJobs.NotInReceipt();
         bytes memory next = Statement.encodeStepLeaf(id, worker, evidence.round, step + 1, proof[192:256]);
-        if (!MerkleTree.contains(evidence.leaves, next, step + 1, width, evidence.nextPath)) {
+        uint256 width = uint256(self.steps) + 1;
+        if (!MerkleTree.containsPair(evidence.leaves, leaf, next, step, width, evidence.leafPath, evidence.nextPath)) {
             revert IJobs.NotInReceipt();
         }
     }

@@ -14,7 +14,7 @@ struct Evidence {
     uint32 step;
     /// Of leaf t; empty in evaluation jobs, whose receipt is one leaf.
     bytes32[] leafPath;
-    /// Of leaf t + 1; not looked at in evaluation jobs.
+    /// Of leaf t + 1, up to where its way joins that of leaf t; not looked at in evaluation jobs.
     bytes32[] nextPath;
     uint32 page;
     bytes32[] pagePath;

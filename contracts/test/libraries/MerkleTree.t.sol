@@ -29,6 +29,41 @@ contract MerkleTreeTest {
         }
     }
 
+    /// @dev Of four leaves 1 and 2 meet at the root, 2 and 3 are siblings.
+    function test_neighbours() external view {
+        bytes32[] memory leaves = new bytes32[](4);
+        for (uint256 i = 0; i < 4; ++i) {
+            leaves[i] = keccak256(bytes.concat(bytes1(0x00), bytes32(i)));
+        }
+        bytes32 left = keccak256(bytes.concat(bytes1(0x01), leaves[0], leaves[1]));
+        bytes32 right = keccak256(bytes.concat(bytes1(0x01), leaves[2], leaves[3]));
+        bytes32 root = keccak256(bytes.concat(bytes1(0x01), left, right));
+        bytes32[] memory path = new bytes32[](2);
+        bytes32[] memory short = new bytes32[](1);
+        bytes32[] memory none = new bytes32[](0);
+        (path[0], path[1], short[0]) = (leaves[0], right, leaves[3]);
+        assert(this.containsPair(root, _word(1), _word(2), 1, 4, path, short));
+        assert(!this.containsPair(root, _word(1), _word(3), 1, 4, path, short));
+        assert(!this.containsPair(root, _word(1), _word(2), 1, 4, path, none));
+        assert(!this.containsPair(root, _word(1), _word(2), 1, 2, path, short));
+        (path[0], path[1]) = (leaves[3], left);
+        assert(this.containsPair(root, _word(2), _word(3), 2, 4, path, none));
+        assert(!this.containsPair(root, _word(2), _word(3), 2, 4, path, short));
+        assert(!this.containsPair(root, _word(2), _word(3), 2, 3, path, none));
+    }
+
+    function containsPair(
+        bytes32 root,
+        bytes memory data,
+        bytes memory next,
+        uint256 index,
+        uint256 width,
+        bytes32[] calldata path,
+        bytes32[] calldata nextPath
+    ) external pure returns (bool) {
+        return MerkleTree.containsPair(root, data, next, index, width, path, nextPath);
+    }
+
     function test_depths() external pure {
         uint8[9] memory expected = [0, 0, 1, 2, 2, 3, 3, 3, 3];
         for (uint256 width = 0; width < expected.length; ++width) {
@@ -42,5 +77,9 @@ contract MerkleTreeTest {
         returns (bool)
     {
         return MerkleTree.contains(root, data, index, width, path);
+    }
+
+    function _word(uint256 value) private pure returns (bytes memory) {
+        return abi.encode(value);
     }
 }
