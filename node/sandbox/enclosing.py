@@ -127,12 +127,16 @@ def list_rules(enclosure: Enclosure) -> list[tuple[str, int]]:
 
 
 def filter_system_calls() -> None:
-    """Install the filter for every thread of this process. OSError where the kernel or the architecture has none."""
+    """Refuse what a child doesn't need. OSError where the kernel or the architecture has no filter."""
     machine = os.uname().machine
     architecture = ARCHITECTURES.get(machine)
     if architecture is None or sys.byteorder != "little":
         raise OSError(0, f"no filter for {machine}")
-    program = assemble(architecture, os.getpid())
+    install_filter(assemble(architecture, os.getpid()))
+
+
+def install_filter(program: bytes) -> None:
+    """Install a filter for every thread of this process. OSError where the kernel refuses."""
     code = ctypes.create_string_buffer(program, len(program))
 
     class _Program(ctypes.Structure):
@@ -140,4 +144,4 @@ def filter_system_calls() -> None:
 
     loaded = _Program(len(program) // 8, ctypes.addressof(code))
     flags = _SYNCHRONISE_THREADS | _KEEP_SPECULATION
-    kernel.system_call(_SECCOMP[machine], _SECCOMP_MODE_FILTER, flags, ctypes.byref(loaded))
+    kernel.system_call(_SECCOMP[os.uname().machine], _SECCOMP_MODE_FILTER, flags, ctypes.byref(loaded))

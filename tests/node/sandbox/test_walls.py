@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -47,14 +47,14 @@ class Prisoner:
 
 
 @asynccontextmanager
-async def imprisoned(folder: Path) -> AsyncIterator[Prisoner]:
+async def imprisoned(folder: Path, program: Program = PROGRAM) -> AsyncIterator[Prisoner]:
     work, inputs, key = folder / "work", folder / "inputs", folder / "keys" / "wallet.json"
     for path in (work, inputs, key.parent):
         path.mkdir()
     key.write_bytes(b"secret")
     (inputs / "page").write_bytes(b"page")
     async with trio.open_nursery() as nursery:
-        child = await start_child(nursery, PROGRAM, work, lambda line: None, inputs=inputs)
+        child = await start_child(nursery, program, work, lambda line: None, inputs=inputs)
         yield Prisoner(child, work, inputs, key)
         await child.close()
 
@@ -108,6 +108,22 @@ async def test_processes(tmp_path: Path, findings: Findings) -> None:
         for do in ("signal", "trace", "limit"):
             assert await prisoner.attempt(do, os.getpid()) is not None, do
         assert await prisoner.attempt("signal", prisoner.child.pid) is None
+
+
+async def test_a_kernel_without_any_of_it(tmp_path: Path, findings: Findings) -> None:
+    """What is demanded is refused, with the reason; what isn't works without."""
+    weak = replace(PROGRAM, module="weakened_child")
+    for folder in ("demanded", "not"):
+        (tmp_path / folder).mkdir()
+    async with imprisoned(tmp_path / "demanded", weak) as prisoner:
+        refused = await prisoner.attempt("read", prisoner.key)
+        assert isinstance(refused, Refused)
+        for word in ("files", "network", "processes", 'sandbox.missing = "warn"'):
+            assert word in refused.reason
+        assert "memory" not in refused.reason
+    async with imprisoned(tmp_path / "not", replace(weak, is_sandbox_demanded=False)) as prisoner:
+        assert await prisoner.attempt("write", "own") is None
+        assert await prisoner.attempt("read", prisoner.key) is None  # so it is
 
 
 async def test_the_probe_names_every_measure(findings: Findings) -> None:
