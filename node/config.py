@@ -24,6 +24,7 @@ from protocols.verdict import Reject
 from protocols.waku import MIN_OWN_CLUSTER
 
 ADDRESS_FILE = "addresses.json"  # in a running node's folder: what it listens on
+LEAST_MEMORY_MIB = 64  # the largest answer of a peer's has 32, and half of it may wait on its stream
 NOTHING, TEN_MILLIETHER, ONE_ETHER = Wei(0), Wei(10**16), Wei(10**18)
 
 # -- Checks --------------------------------------------------------------------
@@ -185,6 +186,10 @@ class P2pConfig:
     """Streams that one peer may have open to us."""
     max_prefix_peers: Annotated[int, between(1, 10_000)] = 16
     """Connections opened to us from one part of the internet (a /16, a /32 of IPv6); our own networks don't count."""
+    max_peer_memory_mib: Annotated[int, between(LEAST_MEMORY_MIB, 2**20)] = 128
+    """Held for one peer: bytes that wait on its streams, frames that are worked on, answers on their way."""
+    max_memory_mib: Annotated[int, between(LEAST_MEMORY_MIB, 2**20)] = 1024
+    """The same for all peers; at least max_peer_memory_mib."""
     upload_kib_s: Annotated[int, between(0, 2**24)] = 0
     """To all peers together; 0 is as much as the line takes."""
     download_kib_s: Annotated[int, between(0, 2**24)] = 0
@@ -297,6 +302,9 @@ def parse_config(text: str, path: Path) -> Config:
     if not config.p2p.listen and config.p2p.role != "light":
         remedy = 'add an address like /ip4/0.0.0.0/tcp/4001, or set p2p.role = "light"'
         raise ConfigError(path, "p2p.listen is empty, but only a light node may listen nowhere", remedy)
+    if config.p2p.max_memory_mib < config.p2p.max_peer_memory_mib:
+        problem = f"p2p.max_memory_mib is {config.p2p.max_memory_mib}, less than p2p.max_peer_memory_mib"
+        raise ConfigError(path, problem, "all peers together need at least what one may hold")
     chain = config.chain
     if chain.jobs is not None:
         config = replace(config, chain=replace(chain, jobs=checksum_address(address_bytes(chain.jobs))))

@@ -119,6 +119,8 @@ def _network_config(config: Config, role: Role) -> LibP2PConfig:
         max_peers=p2p.max_peers,
         max_peer_streams=p2p.max_peer_streams,
         max_prefix_peers=p2p.max_prefix_peers,
+        max_peer_memory_mib=p2p.max_peer_memory_mib,
+        max_memory_mib=p2p.max_memory_mib,
         upload_kib_s=p2p.upload_kib_s,
         download_kib_s=p2p.download_kib_s,
         tls_certificate=p2p.tls_certificate,

@@ -12,6 +12,7 @@ from protocols.waku_filter import MAX_CONTENT_TOPICS
 
 DEFAULT_CLUSTER = 1717
 DEFAULT_SHARDS = 8
+LEAST_MEMORY_MIB = 64  # the largest answer has 32, and half of it may wait on its stream
 
 
 class Role(Enum):
@@ -45,6 +46,10 @@ class LibP2PConfig:
     """Streams that one peer may have open to us; beyond, new ones are reset."""
     max_prefix_peers: int = 16
     """Connections that others opened to us from one part of the internet; our own networks don't count."""
+    max_peer_memory_mib: int = 128
+    """Held for one peer: what waits on its streams, frames that are worked on, answers on their way."""
+    max_memory_mib: int = 1024
+    """The same for all peers."""
     upload_kib_s: int = 0
     """To all peers together; 0 is as much as the line takes."""
     download_kib_s: int = 0
@@ -66,5 +71,7 @@ class LibP2PConfig:
             raise ValueError("max_peers and max_peer_streams: at least 1")
         if self.max_prefix_peers < 1 or min(self.upload_kib_s, self.download_kib_s) < 0:
             raise ValueError("max_prefix_peers: at least 1; upload_kib_s and download_kib_s: not negative")
+        if not LEAST_MEMORY_MIB <= self.max_peer_memory_mib <= self.max_memory_mib:
+            raise ValueError(f"max_peer_memory_mib: at least {LEAST_MEMORY_MIB}, and at most max_memory_mib")
         if self.role is Role.LIGHT and not 0 < len(self.content_topics) <= MAX_CONTENT_TOPICS:
             raise ValueError(f"content_topics: a light node asks for 1 to {MAX_CONTENT_TOPICS}")

@@ -30,8 +30,9 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from node.adapters.libp2p.config import LibP2PConfig
+from node.adapters.libp2p.memory import MIB, Memory
 from node.adapters.libp2p.mplex import MPLEX, BoundedMplex
-from node.adapters.libp2p.muxer import BoundedYamux, Muxers, paced
+from node.adapters.libp2p.muxer import BoundedYamux, Muxers, shared
 from node.adapters.libp2p.pace import Pace
 from node.adapters.libp2p.streams import GuardedStreams, Handler, log
 from node.adapters.libp2p.websocket import WebSocket
@@ -58,9 +59,12 @@ def build_host(config: LibP2PConfig, identity_seed: bytes) -> BasicHost:
     noise = NoiseTransport(pair, noise_privkey=create_noise_key().private_key)
     upgrader = TransportUpgrader({NOISE: noise}, {})
     speeds = Pace(1024 * config.upload_kib_s), Pace(1024 * config.download_kib_s)
-    muxers = {YAMUX: paced(BoundedYamux, *speeds), MPLEX: paced(BoundedMplex, *speeds)}  # in the order of preference
+    memory = Memory(config.max_peer_memory_mib * MIB, config.max_memory_mib * MIB)
+    kinds = {YAMUX: BoundedYamux, MPLEX: BoundedMplex}  # in the order of preference
+    muxers = {protocol: shared(kind, memory, *speeds) for protocol, kind in kinds.items()}
     upgrader.muxer_multistream = Muxers(muxers)
     swarm = MendedSwarm(config, peer, store, upgrader)
+    swarm.memory = memory
     announce = [Multiaddr(a) for a in config.announce] or None
     host = ReservedHost(swarm, announce_addrs=announce, disable_identify_address_discovery=True)
     host.remove_stream_handler(IDENTIFY_PUSH)
@@ -120,6 +124,7 @@ class MendedSwarm(Swarm):  # type: ignore[misc]  # libp2p publishes no types
     """
 
     guard: GuardedStreams
+    memory: Memory
 
     def __init__(self, config: LibP2PConfig, peer: ID, store: PeerStore, upgrader: TransportUpgrader) -> None:
         self._max_peer_streams = config.max_peer_streams

@@ -27,6 +27,7 @@ from libp2p.stream_muxer.exceptions import (
     MuxedStreamReset,
 )
 
+from node.adapters.libp2p.memory import UNBOUNDED
 from node.adapters.libp2p.pace import Pace
 from protocols.waku_wire import Malformed, decode_varint, encode_varint
 
@@ -53,6 +54,8 @@ class BoundedMplex(IMuxedConn):  # type: ignore[misc]  # libp2p publishes no typ
     on_close: Callable[[], Awaitable[None]] | None = None
     """Set by the swarm's connection."""
     upload = download = Pace(0)
+    memory = UNBOUNDED
+    held = 0
 
     def __init__(self, secured_conn: Any, peer_id: Any) -> None:
         self.secured_conn = secured_conn
@@ -76,6 +79,10 @@ class BoundedMplex(IMuxedConn):  # type: ignore[misc]  # libp2p publishes no typ
     @property
     def is_closed(self) -> bool:
         return self.event_closed.is_set()
+
+    @property
+    def unread(self) -> int:
+        return sum(stream.unread for stream in self._streams.values())
 
     # -- Life ------------------------------------------------------------------
 
@@ -196,6 +203,8 @@ class BoundedMplex(IMuxedConn):  # type: ignore[misc]  # libp2p publishes no typ
             self._accepted_in.send_nowait(stream)
 
     async def _deliver(self, stream: MplexStream, data: bytes) -> None:
+        if not self.memory.admits(self, len(data)):
+            raise Malformed("more than the peer's share of memory")
         stream.feed(data)
         if stream.unread > UNREAD_BYTES:
             with trio.move_on_after(STALL_S):

@@ -20,6 +20,7 @@ from libp2p.stream_muxer.yamux.yamux import (
     YamuxStream,
 )
 
+from node.adapters.libp2p.memory import UNBOUNDED, Memory
 from node.adapters.libp2p.pace import Pace
 
 WRITE_TIMEOUT_S = 10.0  # for one frame of ≤ 64 KiB: below 6.5 KB/s a connection is no use to anybody
@@ -50,6 +51,12 @@ class BoundedYamux(Yamux):  # type: ignore[misc]  # libp2p publishes no types
 
     _closing = False
     upload = download = Pace(0)
+    memory = UNBOUNDED
+    held = 0
+
+    @property
+    def unread(self) -> int:
+        return sum(map(len, self.stream_buffers.values()))
 
     async def _write_frame(self, data: bytes) -> None:
         if not self._closing:  # before the lock: its holder has a deadline
@@ -64,8 +71,8 @@ class BoundedYamux(Yamux):  # type: ignore[misc]  # libp2p publishes no types
                 raise ConnectionClosedError(f"the peer read nothing for {patience_s:g} s", transport="tcp")
 
     async def _read_data_body(self, length: int) -> bytes:
-        unread = sum(map(len, self.stream_buffers.values()))
-        if length > FRAME_BYTES or unread + length > UNREAD_BYTES:
+        beyond = length > FRAME_BYTES or self.unread + length > UNREAD_BYTES
+        if beyond or not self.memory.admits(self, length):
             raise trio.TooSlowError  # the one exception after which the stock read loop closes the connection
         body: bytes = await super()._read_data_body(length)
         await self.download.spend(length)
@@ -99,12 +106,15 @@ class BoundedYamux(Yamux):  # type: ignore[misc]  # libp2p publishes no types
 Connection = TypeVar("Connection")
 
 
-def paced(muxer: Callable[[Any, Any], Connection], upload: Pace, download: Pace) -> Callable[[Any, Any], Connection]:
-    """Return what builds connections of this multiplexer that share these speeds."""
+def shared(
+    muxer: Callable[[Any, Any], Connection], memory: Memory, upload: Pace, download: Pace
+) -> Callable[[Any, Any], Connection]:
+    """Return what builds connections of this multiplexer that share memory and speeds."""
 
     def build(conn: Any, peer_id: Any) -> Connection:
         connection: Any = muxer(conn, peer_id)
-        connection.upload, connection.download = upload, download
+        connection.upload, connection.download, connection.memory = upload, download, memory
+        memory.add(connection)
         return cast(Connection, connection)
 
     return build

@@ -48,6 +48,8 @@ class NetworkCounts:
     """Inbound streams that ended in an exception."""
     streams_refused: int
     responder_faults: int
+    memory_refused: int
+    """Frames that would have made us hold more for a peer, or for all, than we allow."""
     service: ServiceCounts | None
     """Of a full node."""
 
@@ -131,6 +133,7 @@ class LibP2PNetwork(Network):
             guard.faults,
             guard.refused,
             self._requests.responder_faults,
+            self._swarm.memory.refused,
             self._service.counts() if self._service else None,
         )
 

@@ -12,11 +12,12 @@ from typing import Any
 import trio
 
 from actors.ports import NoAnswer, Responder
-from node.adapters.libp2p.streams import Stream, StreamFault, log, open_stream, peer_of, read_frame, write_frame
+from node.adapters.libp2p.streams import Stream, StreamFault, hold, log, open_stream, peer_of, read_frame, write_frame
 from protocols.ids import PeerId
 
 PEER_REQUESTS = 16  # of ours at a time to one peer; more would only share its bandwidth
 ALL_REQUESTS = 64  # of ours at a time: each may hold an answer of its limit in memory
+PEER_SERVED = 4  # answers for one peer at a time, until it has read them: the rest of its questions wait
 SERVED = 64  # questions of others that responders work on at a time
 QUESTION_S = 10.0  # for reading a question
 RESPONDER_S = 60.0  # for our own answer; it is a lookup, not a computation
@@ -32,11 +33,15 @@ class Requests:
         self._to_peer: defaultdict[PeerId, trio.CapacityLimiter] = defaultdict(
             lambda: trio.CapacityLimiter(PEER_REQUESTS)
         )
+        self._for_peer: defaultdict[PeerId, trio.CapacityLimiter] = defaultdict(
+            lambda: trio.CapacityLimiter(PEER_SERVED)
+        )
         self._serving = trio.CapacityLimiter(SERVED)
         self.responder_faults = 0
 
     def forget(self, peer: PeerId) -> None:
         self._to_peer.pop(peer, None)
+        self._for_peer.pop(peer, None)
 
     async def ask(self, peer: PeerId, protocol: str, question: bytes, *, limit_bytes: int) -> bytes | NoAnswer:
         """Ask a connected peer; the caller sets the deadline."""
@@ -53,10 +58,12 @@ class Requests:
         try:
             with trio.fail_after(QUESTION_S):
                 question = await read_frame(stream, limit_bytes)
-            answer = await self._answer(peer_of(stream), responder, question)
-            if answer is not None:
-                with trio.fail_after(QUESTION_S + len(answer) / SLOWEST_BYTES_S):
-                    await write_frame(stream, answer)
+            async with self._for_peer[peer_of(stream)]:
+                answer = await self._answer(peer_of(stream), responder, question)
+                if answer is not None:
+                    hold(stream, len(answer))
+                    with trio.fail_after(QUESTION_S + len(answer) / SLOWEST_BYTES_S):
+                        await write_frame(stream, answer)
         except trio.TooSlowError:
             raise StreamFault("too slow") from None
 

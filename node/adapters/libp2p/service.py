@@ -23,6 +23,7 @@ from node.adapters.libp2p.streams import (
     Stream,
     StreamFault,
     finish,
+    hold,
     is_connected,
     log,
     open_stream,
@@ -308,6 +309,7 @@ class _Asked:
         try:
             with trio.fail_after(ANSWER_S):
                 answer = await self.answer(peer_of(stream), question)
+            hold(stream, len(answer))
             with trio.fail_after(QUESTION_S + math.ceil(len(answer) / SLOWEST_BYTES_S)):
                 await write_varint_frame(stream, answer)
         except trio.TooSlowError:

@@ -79,6 +79,7 @@ class GuardedStreams:
         else:
             await finish(stream)
         finally:
+            release(stream)
             self._open[peer] -= 1
             if not self._open[peer]:
                 del self._open[peer]
@@ -112,6 +113,8 @@ async def open_stream(
     except BaseException:
         await reset(stream)
         raise
+    finally:
+        release(stream)
     await (farewell or finish)(stream)
 
 
@@ -146,6 +149,23 @@ async def reset(stream: Stream) -> None:
             log.debug("reset: %r", error)
 
 
+# -- Memory --------------------------------------------------------------------
+
+
+def hold(stream: Stream, size_bytes: int) -> None:
+    """Count what is read from a stream, or about to be written, until the stream ends. StreamFault beyond the share."""
+    connection = stream.muxed_conn
+    if not connection.memory.admits(connection, size_bytes):
+        raise StreamFault("more than the peer's share of memory")
+    connection.held += size_bytes
+    stream.held_bytes = getattr(stream, "held_bytes", 0) + size_bytes
+
+
+def release(stream: Stream) -> None:
+    stream.muxed_conn.held -= getattr(stream, "held_bytes", 0)
+    stream.held_bytes = 0
+
+
 # -- Frames --------------------------------------------------------------------
 
 
@@ -157,6 +177,7 @@ async def read_exactly(stream: Stream, size: int) -> bytes:
         part = await read_some(stream, missing)
         if not part:
             raise StreamFault(f"the stream ended {missing} bytes early")
+        hold(stream, len(part))
         parts.append(part)
         missing -= len(part)
     return b"".join(parts)
