@@ -1,7 +1,7 @@
 """What is said to the contracts and heard from them: terms, calls and events.
 
 A `Call` is an intention, encoded to calldata by the chain adapter; a `ChainEvent` is one decoded log.
-The rules between them are `protocols/job.py` and, on chain, `contracts/src/Jobs.sol`.
+The rules between them are `protocols/job` and, on chain, `contracts/src/Jobs.sol`.
 Spec: protocols/README.md, "Contracts".
 """
 

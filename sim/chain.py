@@ -1,4 +1,4 @@
-"""The Chain twin: blocks in virtual time around the pure ledger of `protocols/job.py`.
+"""The Chain twin: blocks in virtual time around the pure ledger of `protocols/job`.
 
 A block is mined BLOCK_S after the first transaction that waits for one, as on a chain that mines on demand. What the
 contracts find out by cryptography, the ledger gets as `Facts` from the keyring and the simulated proof system.

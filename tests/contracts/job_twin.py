@@ -1,4 +1,4 @@
-"""The contracts and `protocols/job.py` side by side: every call goes to both, and they must agree.
+"""The contracts and `protocols/job` side by side: every call goes to both, and they must agree.
 
 `Twin.send` resolves what the pure ledger can't know (signatures, proofs, randomness), runs both and compares
 the events or the name of the refusal; `Twin.audit` compares all that is stored and every balance.

@@ -1,4 +1,4 @@
-"""tests/vectors/job: what the ledger of `protocols/job.py` says of whole jobs, replayed on the contracts byte by byte.
+"""tests/vectors/job: what the ledger of `protocols/job` says of whole jobs, replayed on the contracts byte by byte.
 
 A vector has what anybody needs to check another implementation: calldata, block times, and for each call the custom
 error or the events and all that it changed. `SKYNET_VECTORS=write pytest tests/contracts/test_job_vectors.py` writes

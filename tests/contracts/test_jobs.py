@@ -1,4 +1,4 @@
-"""Jobs.sol, transition by transition, each call judged by the ledger of `protocols/job.py` too."""
+"""Jobs.sol, transition by transition, each call judged by the ledger of `protocols/job` too."""
 
 from __future__ import annotations
 

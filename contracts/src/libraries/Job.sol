@@ -17,7 +17,7 @@ import {Draw} from "./Draw.sol";
 import {MerkleTree} from "./MerkleTree.sol";
 import {Statement} from "./Statement.sol";
 
-/// @title One job: its state and its transitions, the same as `protocols/job.py`.
+/// @title One job: its state and its transitions, the same as `protocols/job`.
 /// @dev    OPEN ─assign→ ASSIGNED ─quorum ready→ TRAINING ─last round→ PROVING ─settle→ SETTLED
 ///         OPEN ─cancel→ CANCELLED      OPEN, ASSIGNED ─expire→ EXPIRED
 /// Nothing here moves money or logs: `Jobs` does, from what the transitions return.
