@@ -135,6 +135,8 @@ class ChainConfig:
     chain_id: Annotated[int, between(1, 2**64 - 1)]
     jobs: Annotated[Address | None, address_fault] = None
     """The Jobs contract; the others are asked of it. None: nobody has named one yet."""
+    market: Annotated[Address | None, address_fault] = None
+    """The Market contract, for those who sell or buy."""
     first_block: Annotated[int, between(0, 2**63)] = 0
     """The block of its deployment: no log before it is read."""
     confirmations: Annotated[int, between(0, 10_000)] = 0
@@ -308,6 +310,9 @@ def parse_config(text: str, path: Path) -> Config:
     chain = config.chain
     if chain.jobs is not None:
         config = replace(config, chain=replace(chain, jobs=checksum_address(address_bytes(chain.jobs))))
+    if chain.market is not None:
+        market = checksum_address(address_bytes(chain.market))
+        config = replace(config, chain=replace(config.chain, market=market))
     tokens = tuple(checksum_address(address_bytes(token)) for token in config.work.tokens)
     config = replace(config, work=replace(config.work, tokens=tokens))
     return replace(config, wallet=_check_wallet(config.wallet, path))

@@ -289,6 +289,14 @@ class NodeVault:
         """Open what was sealed to our encryption key; None if it wasn't, or in another context."""
         return sealing.open_from(self._encryption, sealed, context=context)
 
+    def content_key(self, terms: Digest) -> JobKey:
+        """Of what we sell under these terms."""
+        return sealing.derive_content_key(self._encryption, terms)
+
+    def bought_key(self, order: bytes, sealed_key: bytes) -> JobKey | None:
+        """The key that a seller delivered for our order; None if it isn't for us."""
+        return sealing.unwrap(self._encryption, JobId(order), sealed_key)
+
     async def forget(self, job: JobId) -> None:
         """Drop a job's key for good."""
         await self._store.write(Record(JOB_KEY, job, None))

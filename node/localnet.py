@@ -42,6 +42,8 @@ class ChainInfo:
     jobs: Address
     accounts: str
     """File of funded accounts."""
+    market: Address = Address("")  # noqa: RUF009 - a NewType call is the identity
+    """Empty where an older version deployed."""
 
 
 def read_chain_info(folder: Path) -> ChainInfo:
@@ -102,7 +104,7 @@ async def _deploy(ready: Mapping[str, object], known: ChainInfo | None) -> Chain
         if known is not None and await endpoint.request("eth_getCode", known.jobs, "latest") not in (None, "0x"):
             return replace(known, url=url, accounts=accounts)
         deployed = await deploy(endpoint, dev_signer(accounts, 0), development=True)
-    return ChainInfo(url, deployed.chain_id, deployed.jobs, accounts)
+    return ChainInfo(url, deployed.chain_id, deployed.jobs, accounts, deployed.market)
 
 
 def dev_signer(accounts: str, number: int) -> LocalSigner:
@@ -144,6 +146,8 @@ def make_node(folder: Path, info: ChainInfo, values: Mapping[str, Setting]) -> L
         "chain.jobs": info.jobs,
         "log.format": "json",
     }
+    if info.market:
+        chain["chain.market"] = info.market
     return LocalNode(folder, write_initial(folder, "local", {**chain, **values}).identity.wallet)
 
 

@@ -11,15 +11,18 @@ from __future__ import annotations
 import os
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from node.secret import Secret
-from protocols.ids import JobId
+from protocols.ids import Digest, JobId
 
 KEY_BYTES, NONCE_BYTES, TAG_BYTES = 32, 12, 16
 WRAP_CONTEXT = b"skynet job key "
+CONTENT_CONTEXT = b"skynet content key "
 
 _HPKE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 
@@ -60,6 +63,12 @@ class JobKey:
     def wrap(self, job: JobId, encryption_key: bytes) -> bytes:
         """The key for one member, by its X25519 public key; empty where `seal_to` can't seal."""
         return seal_to(encryption_key, self._secret.reveal(), context=WRAP_CONTEXT + job)
+
+
+def derive_content_key(encryption: Secret, terms: Digest) -> JobKey:
+    """The key of what its seller lists under these terms: made again whenever it is needed, and kept nowhere."""
+    derived = HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=CONTENT_CONTEXT + terms).derive(encryption.reveal())
+    return JobKey(Secret(derived))
 
 
 def unwrap(encryption: Secret, job: JobId, wrapped: bytes) -> JobKey | None:

@@ -48,7 +48,7 @@ async def deploy_contracts(options: argparse.Namespace) -> int:
     path = options.out or Path(f"deployment-{network.name}.json")
     deployed = await _write_addresses(path, network, plan, first_block)
     if options.dir:
-        info = ChainInfo(network.rpc_url, network.chain_id, plan.address_of("Jobs"), "")
+        info = ChainInfo(network.rpc_url, network.chain_id, plan.address_of("Jobs"), "", plan.address_of("Market"))
         await trio.Path(options.dir).mkdir(parents=True, exist_ok=True)
         await trio.Path(options.dir / CHAIN_FILE).write_text(json.dumps(asdict(info)) + "\n")
     if options.json:

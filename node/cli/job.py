@@ -35,8 +35,8 @@ async def submit(options: argparse.Namespace) -> int:
     spec = load_jobspec(options.file)
     if spec.model.package is not None:
         read_package(spec.model.package)  # again when it is packed; a damaged one is told before anything begins
-    with JobLines(_console(options)) as lines:
-        async with _session(options, lines.show) as session:
+    with JobLines(console_of(options)) as lines:
+        async with requester_session(options, lines.show) as session:
             await session.require_balance(spec.price_wei, "this job")
             if spec.token is not None:
                 await session.price_in(spec.token)
@@ -59,11 +59,11 @@ async def submit(options: argparse.Namespace) -> int:
 async def watch(options: argparse.Namespace) -> int:
     """Follow a job to its end, and see to it that its workers get their keys; the status says whether it settled."""
     job, events = JobId(options.job), list[Happened]()
-    async with _session(options) as session:
+    async with requester_session(options) as session:
         terms = await session.posted_terms(job)
         if options.peer:
             await session.connect(tuple(options.peer))
-        console = _console(options)
+        console = console_of(options)
         async with trio.open_nursery() as nursery:
             if await session.awaits_our_keys(job):  # `submit` was ended before it could
                 nursery.start_soon(session.deliver_keys, job)
@@ -93,8 +93,8 @@ async def result(options: argparse.Namespace) -> int:
     job = JobId(options.job)
     if not options.force:
         require_new_file(options.out)
-    with JobLines(_console(options)) as lines:
-        async with _session(options, lines.show) as session:
+    with JobLines(console_of(options)) as lines:
+        async with requester_session(options, lines.show) as session:
             await session.posted_terms(job)
             peers = (await session.connect(tuple(options.peer)),) if options.peer else ()
             model = await session.fetch_model(job, peers)
@@ -111,12 +111,12 @@ async def result(options: argparse.Namespace) -> int:
 # -- Shared --------------------------------------------------------------------
 
 
-def _console(options: argparse.Namespace) -> Console:
+def console_of(options: argparse.Namespace) -> Console:
     return Console(stderr=options.json)
 
 
 @asynccontextmanager
-async def _session(options: argparse.Namespace, report: Report | None = None) -> AsyncIterator[Session]:
+async def requester_session(options: argparse.Namespace, report: Report | None = None) -> AsyncIterator[Session]:
     config = load_config(options.config)
     from node.program import open_session  # takes a second: a mistyped file need not wait for it
 

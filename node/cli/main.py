@@ -5,6 +5,7 @@
     skynet deploy --network NAME --key FILE   the contracts on a network, or go on with it (--dry-run: the costs)
     skynet job submit|watch|result|list|show|cancel
     skynet model pack FILE.py:NAME|--spec FILE.toml --out DIR
+    skynet model|data publish|list|buy|deliver|refund|delist
     skynet wallet show|fund|withdraw|stake|unbond|backup|restore|rotate|sweep
 
 `--config` (or SKYNET_CONFIG) is the requester's own node.toml: `skynet-node init --dir me --network local`.
@@ -17,12 +18,14 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
-from node.cli.output import chain_address, fail, hex_job, peer_address, run
+from node.cli.output import chain_address, fail, hex_id, hex_job, peer_address, run
 from node.errors import exit_code_table
 
 CONFIG_VARIABLE = "SKYNET_CONFIG"
 
+Group: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # the library has no public name for it
 Command = Callable[[argparse.Namespace], Awaitable[int]]
 
 
@@ -53,10 +56,14 @@ def _command(options: argparse.Namespace) -> Command:
             from node.cli.wallet import COMMANDS as WALLET
 
             return WALLET[str(what)]
-        case "model", _:
+        case "model", "pack":
             from node.cli.model import pack
 
             return pack
+        case (("model" | "data"), what):
+            from node.cli.market import COMMANDS as TRADE
+
+            return TRADE[str(what)]
         case _, ("show" | "list" | "cancel") as what:
             from node.cli.ledger import COMMANDS as READING
 
@@ -87,7 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     deploy.add_argument("--out", type=Path, help="address file; default deployment-NETWORK.json")
     deploy.add_argument("--dir", type=Path, help="write chain.json there, for `skynet-node init --chain`")
     _add_job(commands.add_parser("job", help="submit, watch and fetch jobs"))
-    _add_model(commands.add_parser("model", help="make a model's package"))
+    model = commands.add_parser("model", help="make a model's package; sell and buy models").add_subparsers(
+        dest="what", required=True
+    )
+    _add_pack(model)
+    _add_trade(model, "a model")
+    data = commands.add_parser("data", help="sell and buy data").add_subparsers(dest="what", required=True)
+    _add_trade(data, "data")
     _add_wallet(commands.add_parser("wallet", help="the wallet of a configuration"))
     _add_json(deploy)
     return parser
@@ -124,8 +137,33 @@ def _add_job(job: argparse.ArgumentParser) -> None:
     _add_common(commands.add_parser("list", help="jobs on the chain"))
 
 
-def _add_model(model: argparse.ArgumentParser) -> None:
-    pack = model.add_subparsers(dest="what", required=True).add_parser(
+def _add_trade(group: Group, ware: str) -> None:
+    publish = group.add_parser("publish", help=f"seal {ware}, leave it with a peer, and list its key on the market")
+    publish.add_argument("file", type=Path, metavar="FILE")
+    publish.add_argument("--price", required=True, help="in ether, or in whole tokens with --token")
+    publish.add_argument("--token", type=chain_address, help="be paid in this ERC-20")
+    publish.add_argument("--license", metavar="TEXT", help="what buyers agree to, or a file with it")
+    publish.add_argument("--window-s", type=int, default=86_400, help="seconds that you take to deliver a key")
+    publish.add_argument("--royalty", type=float, default=0.0, help="per cent of each price for the --creator")
+    publish.add_argument("--creator", type=chain_address, help="who made what this was made from")
+    _add_peers(publish, required=True)
+    buy = group.add_parser("buy", help=f"buy {ware}; begun again it goes on, and pays only once")
+    buy.add_argument("listing", type=hex_id, metavar="LISTING")
+    buy.add_argument("--out", type=Path, required=True, metavar="FILE")
+    buy.add_argument("--wait", type=float, default=3600.0, metavar="S", help="for the seller's key, at most")
+    _add_peers(buy, required=False)
+    deliver = group.add_parser("deliver", help="hand out the keys of what was paid for")
+    deliver.add_argument("--watch", action="store_true", help="and go on until Ctrl-C")
+    refund = group.add_parser("refund", help="take back the money of an order whose seller did not deliver")
+    refund.add_argument("order", type=hex_id, metavar="ORDER")
+    delist = group.add_parser("delist", help="take no more orders")
+    delist.add_argument("listing", type=hex_id, metavar="LISTING")
+    for command in (group.add_parser("list", help="what is for sale"), publish, buy, deliver, refund, delist):
+        _add_common(command)
+
+
+def _add_pack(group: Group) -> None:
+    pack = group.add_parser(
         "pack", help="artifacts, circuit and initial state of a model; its code runs here and never travels"
     )
     source = pack.add_mutually_exclusive_group(required=True)

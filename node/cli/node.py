@@ -63,6 +63,8 @@ def _init(options: argparse.Namespace) -> int:
 
         info = read_chain_info(options.chain)
         values |= {"chain.rpc_urls": (info.url,), "chain.jobs": info.jobs, "chain.chain_id": info.chain_id}
+        if info.market:
+            values["chain.market"] = info.market
     if options.rpc:
         values["chain.rpc_urls"] = (options.rpc,)
     if options.jobs:

@@ -69,6 +69,13 @@ def hex_job(text: str) -> bytes:
     return bytes.fromhex(text.removeprefix("0x"))
 
 
+def hex_id(text: str) -> bytes:
+    """Read a listing's or an order's id. Raises ArgumentTypeError."""
+    if re.fullmatch(r"(0x)?[0-9a-fA-F]{64}", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no id: 0x and 64 hex digits, as `skynet model list` shows")
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
 def peer_address(text: str) -> str:
     """Read a node's address. Raises ArgumentTypeError."""
     if fault := peer_address_fault(text):

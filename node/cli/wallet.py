@@ -12,12 +12,14 @@ from node.cli.render import ether
 from node.cli.wallet_keys import backup, restore, rotate, sweep
 from node.client.jobspec import to_wei
 from node.client.ledger import Ledger, open_ledger, require
+from node.client.shop import open_shop
 from node.config import load_config
 from node.errors import CallReverted, ExitCode
 from node.localnet import fund, read_chain_info
 from node.signer import wallet_of
 from protocols.chain import TopUp, Unbond, WithdrawStake
 from protocols.ids import Address, Wei
+from protocols.market import NATIVE
 
 
 async def show(options: argparse.Namespace) -> int:
@@ -48,9 +50,9 @@ async def withdraw(options: argparse.Namespace) -> int:
     """Pull what the contracts have for the wallet: pay, what a job did not spend, stake that has unbonded."""
     async with open_ledger(load_config(options.config), options.config, signs=True) as ledger:
         if options.token is not None:
-            return await _withdraw_token(ledger, options.token, as_json=options.json)
+            return await _withdraw_token(ledger, options)
         stake_wei = await _withdraw_stake(ledger)
-        amount_wei = await ledger.withdraw()
+        amount_wei = Wei(await ledger.withdraw() + await _withdraw_sales(ledger, options, NATIVE))
     if options.json:
         print_json({"address": ledger.chain.wallet, "amount_wei": amount_wei, "stake_wei": stake_wei})
         return ExitCode.OK
@@ -60,14 +62,23 @@ async def withdraw(options: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-async def _withdraw_token(ledger: Ledger, address: Address, *, as_json: bool) -> int:
-    token = await ledger.token(address)
-    amount = await ledger.withdraw(address)
-    if as_json:
-        print_json({"address": ledger.chain.wallet, "token": address, "amount": amount})
+async def _withdraw_token(ledger: Ledger, options: argparse.Namespace) -> int:
+    token = await ledger.token(options.token)
+    amount = await ledger.withdraw(options.token) + await _withdraw_sales(ledger, options, options.token)
+    if options.json:
+        print_json({"address": ledger.chain.wallet, "token": options.token, "amount": amount})
     else:
         print(f"{token.text(amount)} withdrawn to {ledger.chain.wallet}")
     return ExitCode.OK
+
+
+async def _withdraw_sales(ledger: Ledger, options: argparse.Namespace, token: Address) -> Wei:
+    """What the market owes, where the configuration names one."""
+    config = load_config(options.config)
+    if config.chain.market is None:
+        return Wei(0)
+    async with open_shop(ledger, config, options.config) as shop:
+        return await shop.withdraw(token)
 
 
 async def _withdraw_stake(ledger: Ledger) -> Wei:

@@ -17,7 +17,7 @@ import trio
 
 from actors.exchange import Exchange
 from actors.mail import FollowJob, JobMail, JoinJob
-from actors.ports import Evaluated, NoAnswer, Refused, Reverted, Unreachable
+from actors.ports import Evaluated, NoAnswer, Refused, Reverted, Store, Unreachable
 from node.adapters.compute import ChildCompute
 from node.adapters.evm import EvmChain
 from node.adapters.prover import ChildProver
@@ -87,6 +87,17 @@ class Session(Ledger):
     @property
     def exchange(self) -> Exchange:
         return self._house.exchange
+
+    @property
+    def vault(self) -> NodeVault:
+        return self._vault
+
+    @property
+    def store(self) -> Store:
+        return self._house.ports.store
+
+    def entropy(self, size: int) -> bytes:
+        return self._house.ports.entropy(size)
 
     # -- Peers
 

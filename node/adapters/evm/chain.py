@@ -334,6 +334,18 @@ class EvmChain:
             return Reverted(f"not sent: {error}")
         return await self._sender.send(_intent(self._addresses.of(encoded.contract), encoded.data, encoded.value_wei))
 
+    @property
+    def rpc(self) -> Pool:
+        return self._endpoint
+
+    async def view(self, contract: Name, address: Address, function: str, *arguments: Any) -> Any:
+        """What a view of another contract of ours returns; Unreachable where nothing sensible comes back."""
+        return await self._read(contract, address, function, *arguments)
+
+    async def execute(self, to: Address, data: bytes, value_wei: Wei) -> Outcome:
+        """A call to another contract, with the same care as `send`."""
+        return await self._sender.send(_intent(to, data, value_wei))
+
     # -- Paying in a token
 
     async def token(self, address: Address) -> token_module.Token | token_module.NoToken | Unreachable:
@@ -343,10 +355,13 @@ class EvmChain:
         """What this wallet holds of it."""
         return await _asked(token_module.read_balance(self._endpoint, token, self._wallet))
 
-    async def allow(self, token: Address, amount: Wei) -> Outcome | None:
-        """Let `Jobs` take so much of a token; None where it may already. Some tokens change no allowance but to 0."""
-        jobs = self._addresses.jobs
-        allowed = await _asked(token_module.read_allowance(self._endpoint, token, self._wallet, jobs))
+    async def allow(self, token: Address, amount: Wei, spender: Address | None = None) -> Outcome | None:
+        """Let `Jobs`, or another contract, take so much of a token; None where it may already.
+
+        Some tokens change no allowance but to 0.
+        """
+        taker = spender or self._addresses.jobs
+        allowed = await _asked(token_module.read_allowance(self._endpoint, token, self._wallet, taker))
         if isinstance(allowed, Unreachable):
             return allowed
         if isinstance(allowed, token_module.NoToken):
@@ -354,7 +369,7 @@ class EvmChain:
         if allowed >= amount:
             return None
         for wanted in (Wei(0), amount) if allowed else (amount,):
-            outcome = await self._sender.send(_intent(token, token_module.encode_approve(jobs, wanted), 0))
+            outcome = await self._sender.send(_intent(token, token_module.encode_approve(taker, wanted), 0))
             if not isinstance(outcome, Mined):
                 return outcome
         return outcome

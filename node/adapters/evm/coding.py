@@ -160,14 +160,28 @@ def decode_event(topics: Sequence[bytes], data: bytes) -> ChainEvent | None:
     if known is None:
         return None
     event, fragment = known
+    values = _values(fragment, topics, data)
+    return event(*(_typed(p, value) for p, value in zip(fragment["inputs"], values, strict=True)))
+
+
+def _values(fragment: Fragment, topics: Sequence[bytes], data: bytes) -> list[Any]:
     indexed = [p for p in fragment["inputs"] if p["indexed"]]
     plain = [p for p in fragment["inputs"] if not p["indexed"]]
     if len(topics) != 1 + len(indexed):
         raise ValueError(f"{fragment['name']}: {len(topics)} topics")
     from_topics = [_decode([_type(p)], topic)[0] for p, topic in zip(indexed, topics[1:], strict=True)]
     from_data = list(_decode([_type(p) for p in plain], data))
-    values = [(from_topics if p["indexed"] else from_data).pop(0) for p in fragment["inputs"]]
-    return event(*(_typed(p, value) for p, value in zip(fragment["inputs"], values, strict=True)))
+    return [(from_topics if p["indexed"] else from_data).pop(0) for p in fragment["inputs"]]
+
+
+def decode_named(contract: Name, topics: Sequence[bytes], data: bytes) -> tuple[str, list[Any]] | None:
+    """Name and values, in the order of the event's parameters, of a contract that has no `ChainEvent`s.
+
+    None for a log that is none of its own. Raises ValueError for one that is malformed.
+    """
+    events = (f for f in load(contract).abi if f["type"] == "event")
+    fragment = next((f for f in events if topics and keccak256(_signature(f).encode()) == topics[0]), None)
+    return None if fragment is None else (str(fragment["name"]), _values(fragment, topics, data))
 
 
 @cache

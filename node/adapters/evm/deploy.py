@@ -26,6 +26,7 @@ class Deployment:
     workers: Address
     jobs: Address
     """The one that a configuration names."""
+    market: Address
     gas_used: int
 
 
@@ -36,7 +37,7 @@ async def deploy(
     development: bool,
     beacon_contract: Literal["Beacon", "TestBeacon"] = "TestBeacon",
 ) -> Deployment:
-    """Deploy, without the market. Raises ChainError or CallReverted.
+    """Deploy all of them. Raises ChainError or CallReverted.
 
     `development` marks `Verifiers` for ever: it then takes keys of any SRS and `Jobs` takes evaluation jobs.
     """
@@ -46,7 +47,8 @@ async def deploy(
     verifiers = await creator.create("Verifiers", verifier, development)
     jobs = await creator.create("Jobs", verifiers, beacon)
     workers = compute_contract_address(jobs, 1)  # which creates it
-    return Deployment(creator.chain_id, beacon, verifier, verifiers, workers, jobs, creator.gas_used)
+    market = await creator.create("Market", await creator.create("Models", verifiers))
+    return Deployment(creator.chain_id, beacon, verifier, verifiers, workers, jobs, market, creator.gas_used)
 
 
 class _Creator:

@@ -47,8 +47,9 @@ class LogReader:
             halves = ((first, middle), (middle + 1, last))
             return [log for a, b in halves for log in await self.between(a, b, job, splits - 1)]
 
-    async def of_job(self, job: JobId, first: int, last: int) -> list[Log]:
-        """The few logs of one job in a long history: stretches double while the endpoint takes them."""
+    async def of_job(self, job: JobId | None, first: int, last: int) -> list[Log]:
+        """The few logs of one job, or of a quiet contract, in a long history: stretches double while the endpoint
+        takes them."""
         found: list[Log] = []
         stretch = BLOCKS_AT_ONCE
         while first <= last:

@@ -23,6 +23,8 @@ from node.errors import ConfigError
 from node.identity import load_keys
 from node.program import run_node
 
+pytestmark = pytest.mark.parametrize("net", ["devchain"], indirect=True)  # which chain it is, others try
+
 KEY = bytes.fromhex("4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362319")
 WALLET = Account.from_key(KEY).address
 

@@ -22,6 +22,8 @@ from node.store import open_store
 from protocols.chain import Post, RegisterKey
 from protocols.job import compute_key_digest
 
+pytestmark = pytest.mark.parametrize("net", ["devchain"], indirect=True)  # which chain it is, others try
+
 TWO_DAYS_S = 2 * 86_400
 WORDS = tuple(range(1, 41))
 
