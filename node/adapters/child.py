@@ -49,7 +49,7 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to the minimum; never holds a secret."""
     writable: tuple[Path, ...] = ()
-    """Folders beside the scratch folder."""
+    """Folders beside the scratch folder; what others left there it can't change where mounts are to be had."""
     is_sandbox_demanded: bool = False
     """Where a protection can't be had the child refuses everything; otherwise it works with those that there are."""
 
@@ -96,6 +96,7 @@ def _enclosure(program: Program, scratch: Path, inputs: Path | None) -> Enclosur
         program.limits,
         tuple(str(path.absolute()) for path in (scratch, *program.writable)),
         () if inputs is None else (str(inputs.absolute()),),
+        tuple(str(path.absolute()) for path in program.writable),
         program.is_sandbox_demanded,
     )
 

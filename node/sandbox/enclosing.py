@@ -61,7 +61,7 @@ def enclose(enclosure: Enclosure) -> Findings:
         attempt(Measure.THREADS, lambda: _limit_threads(enclosure.limits, is_alone=findings[Measure.USER] is None))
         attempt(Measure.NETWORK, lambda: kernel.unshare(namespaces.NETWORK))
         attempt(Measure.IPC, lambda: kernel.unshare(namespaces.IPC))
-        attempt(Measure.MOUNTS, lambda: namespaces.make_mounts_read_only(enclosure.writable))
+        attempt(Measure.MOUNTS, lambda: namespaces.make_mounts_read_only(enclosure.writable, enclosure.kept))
         os.chdir(enclosure.writable[0])
         attempt(Measure.CAPABILITIES, namespaces.drop_capabilities)
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)

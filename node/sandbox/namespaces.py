@@ -2,6 +2,9 @@
 
 All hang on the user namespace, which gives an ordinary process the right to make the others; its ids stay as they
 were. OSError where one can't be made: containers and some distributions forbid them.
+
+There is none of process ids: a child can neither start nor signal nor see another process without it (the filter and
+landlock), and it would take two more processes a child, since the first of such a namespace is spared SIGXCPU.
 """
 
 from __future__ import annotations
@@ -40,10 +43,12 @@ class _MountAttributes(ctypes.Structure):
     )
 
 
-def make_mounts_read_only(writable: Sequence[str]) -> None:
+def make_mounts_read_only(writable: Sequence[str], kept: Sequence[str]) -> None:
     """See every file system read-only, but for these folders, by mounts of our own.
 
-    The working folder must be entered anew: it still is where it was before.
+    In those of them that are `kept`, each folder that is there already is read-only, too, and can't be moved away,
+    unless its name has a dot: parts that were never finished may go. The working folder must be entered anew: it
+    still is where it was before.
     """
     unshare(MOUNT)
     mount(None, "/", _MS_REC | _MS_PRIVATE)
@@ -52,6 +57,10 @@ def make_mounts_read_only(writable: Sequence[str]) -> None:
     _set_attributes("/", _MountAttributes(set=_READ_ONLY), _AT_RECURSIVE)
     for folder in writable:
         _set_attributes(folder, _MountAttributes(clear=_READ_ONLY), 0)
+    for entry in (entry for folder in kept for entry in os.scandir(folder)):
+        if "." not in entry.name and entry.is_dir(follow_symlinks=False):
+            mount(entry.path, entry.path, _MS_BIND)
+            _set_attributes(entry.path, _MountAttributes(set=_READ_ONLY), 0)
 
 
 def _set_attributes(path: str, attributes: _MountAttributes, flags: int) -> None:

@@ -39,6 +39,9 @@ class Enclosure:
     """Folders; the first is its working folder."""
     readable: tuple[str, ...] = ()
     """Folders beside the interpreter, the system's libraries and our own code."""
+    kept: tuple[str, ...] = ()
+    """Of the writable folders those in which finished folders, without a dot in their names, stay as they are; by
+    mounts alone."""
     is_demanded: bool = False
     """Serve nobody where a protection is lacking."""
 
@@ -49,7 +52,9 @@ def encode_enclosure(enclosure: Enclosure) -> str:
 
 def decode_enclosure(text: str) -> Enclosure:
     raw = json.loads(text)
-    return Enclosure(Limits(**raw["limits"]), tuple(raw["writable"]), tuple(raw["readable"]), raw["is_demanded"])
+    return Enclosure(
+        Limits(**raw["limits"]), tuple(raw["writable"]), tuple(raw["readable"]), tuple(raw["kept"]), raw["is_demanded"]
+    )
 
 
 # -- What encloses it ----------------------------------------------------------

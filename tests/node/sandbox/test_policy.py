@@ -24,7 +24,7 @@ from node.sandbox.serving import Channel, serve
 from protocols import frames
 
 LIMITS = Limits(memory_bytes=1 << 30, cpu_s=1 << 20, file_bytes=1 << 20)
-ENCLOSURE = Enclosure(LIMITS, ("/scratch", "/cache"), ("/inputs",), is_demanded=True)
+ENCLOSURE = Enclosure(LIMITS, ("/scratch", "/cache"), ("/inputs",), ("/cache",), is_demanded=True)
 WHOLE: dict[Measure, str | None] = dict.fromkeys(Measure)
 
 

@@ -91,6 +91,22 @@ async def test_files(tmp_path: Path, findings: Findings) -> None:
     ]
 
 
+async def test_a_shared_folder_grows(tmp_path: Path, findings: Findings) -> None:
+    """As the cache of keys does: what is finished there, another child can use but not change."""
+    shared = tmp_path / "cache"
+    (shared / "finished").mkdir(parents=True)
+    (shared / "finished" / "key").write_bytes(b"key")
+    async with imprisoned(tmp_path, replace(PROGRAM, writable=(shared,))) as prisoner:
+        assert await prisoner.attempt("write", shared / "new.lock") is None
+        assert await prisoner.attempt("read", shared / "finished" / "key") is None
+        if findings[Measure.MOUNTS] is None:
+            for do in ("write", "empty", "truncate", "remove"):
+                assert await prisoner.attempt(do, shared / "finished" / "key") is not None, do
+            assert await prisoner.attempt("write", shared / "finished" / "more") is not None
+            assert await prisoner.attempt("rename", shared / "finished") is not None
+            assert (shared / "finished" / "key").read_bytes() == b"key"
+
+
 async def test_network(tmp_path: Path, findings: Findings) -> None:
     async with imprisoned(tmp_path) as prisoner:
         for do in ("tcp", "udp", "unix", "netlink"):
