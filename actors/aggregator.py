@@ -37,11 +37,10 @@ from actors.mail import (
 from actors.outbox import MailRecord
 from actors.ports import Aggregate, Inbox, Outbox, Ports, Record, Refused
 from protocols import round as rounds
-from protocols.chain import Certificate, ChainEvent, CommitRound, Entry, RoundCommitted, RoundNulled
+from protocols.chain import Certificate, ChainEvent, CommitRound, Entry, ProofPolicy, RoundCommitted, RoundNulled
 from protocols.eip712 import Receipt, Vote, compute_digest
-from protocols.evidence import EPOCH, hash_commitment, set_root, step_leaf
+from protocols.evidence import EPOCH, hash_commitment, last_leaf_root, set_root
 from protocols.ids import ContentId, Digest, RoundNumber, Seat
-from protocols.merkle import compute_root
 from protocols.message import (
     Body,
     MessageId,
@@ -295,9 +294,11 @@ class AggregatorActor:
         receipt = Receipt(context.job, entry.worker, announced.round, entry.update, entry.leaves)
         if self._ports.vault.recover(compute_digest(context.domain, receipt), announced.receipt) != entry.worker:
             return "the receipt is not signed by the worker's wallet"
-        leaf = step_leaf(context.job, entry.worker, announced.round, context.terms.steps, announced.weights)
-        if compute_root([leaf]) != entry.leaves:
-            return "the receipt root is not that of the announced weights"
+        if context.terms.proof_policy is ProofPolicy.EVALUATION:  # a T job's leaves are checked when they are proved
+            steps, weights = context.terms.steps, announced.weights
+            root = last_leaf_root(context.job, entry.worker, announced.round, steps, weights)
+            if root != entry.leaves:
+                return "the receipt root is not that of the announced weights"
         if announced.update:
             kept = await self._ports.store.put_blob(announced.update, public=False)
             if kept != entry.update:
@@ -443,7 +444,7 @@ class AggregatorActor:
 
     async def _report(self, certificate: Certificate, loss: float, workers: int) -> None:
         context = self._context
-        held_out = tuple(p.opened for p in context.dataset.challenge)
+        held_out = tuple(p.opened for p in context.dataset.held_out)
         evaluated = await self._ports.compute.evaluate(context.job, certificate.state, held_out)
         if not isinstance(evaluated, Refused):
             report = RoundReported(certificate.round, certificate.state, loss, evaluated.accuracy, workers)

@@ -12,11 +12,11 @@ import trio
 from actors.exchange import Exchange
 from actors.mail import EventLog, JobContext
 from actors.ports import Keys, NoAnswer, Ports, Refused, Unreachable
-from protocols.chain import Terms
+from protocols.chain import ProofPolicy, Terms
 from protocols.eip712 import Domain
-from protocols.evidence import pages_root
+from protocols.evidence import hash_commitment, pages_root
 from protocols.ids import Address, ContentId, JobId, PeerId, Seat
-from protocols.package import ChallengePage, Dataset, Package, Page, decode_dataset, decode_package
+from protocols.package import MAX_PATH, Dataset, Package, TrainingCircuit, decode_dataset, decode_package
 from protocols.round import Committee
 from protocols.seat import Action, ActionDone, Part
 from protocols.verdict import Reject
@@ -95,7 +95,17 @@ class Intake:
             return self._unfit(part, Action.CHECK, f"prover: {keys.reason}")
         if keys.vk_digest != part.terms.vk_digest:
             return self._unfit(part, Action.CHECK, "the verifying key is not that of the package's circuit")
+        if part.terms.proof_policy is ProofPolicy.TRAINING and (fault := await self._check_start(part)):
+            return self._unfit(part, Action.CHECK, fault)
         return ActionDone(Action.CHECK, ok=True)
+
+    async def _check_start(self, part: Part) -> str:
+        """Say what is wrong with C(θ_0) in the terms: the first round's proofs begin there."""
+        commitment = await self._ports.prover.commit(part.job, part.terms.initial_state)
+        if isinstance(commitment, Refused):
+            return f"prover: {commitment.reason}"
+        agrees = hash_commitment(commitment) == part.terms.initial_commitment
+        return "" if agrees else "the initial commitment in the terms is not that of the initial state"
 
     async def _open_children(self, part: Part) -> tuple[Refused | None, Keys | Refused]:
         """Compile the model and rebuild the circuit's keys, side by side."""
@@ -116,18 +126,17 @@ class Intake:
     # -- Opening
 
     async def open_pages(self, part: Part, wrap: bytes) -> ActionDone:
-        _, dataset = await self._manifests(part.terms)
-        if isinstance(dataset, Reject):
+        package, dataset = await self._manifests(part.terms)
+        if isinstance(package, Reject) or isinstance(dataset, Reject):
             return ActionDone(Action.OPEN, ok=False)
         if not self._ports.vault.holds(part.job) and not self._ports.vault.unwrap(part.job, wrap):
             return self._unfit(part, Action.OPEN, "the job key was not wrapped to us")
-        pages: tuple[Page | ChallengePage, ...] = (*dataset.train, *dataset.challenge)
-        for page in pages:
+        for page in (*dataset.train, *dataset.held_out):
             sealed = await self._ports.store.blob(page.sealed) or b""
             plain = self._ports.vault.open(part.job, sealed, context=PAGE_CONTEXT)
             if plain is None or await self._ports.store.put_blob(plain, public=False, durable=False) != page.opened:
                 return self._unfit(part, Action.OPEN, "a page does not open to what the dataset names")
-        refused = await self._ports.prover.check_pages(part.job, dataset.challenge)
+        refused = await self._ports.prover.check_pages(part.job, dataset.proved_pages(package.circuit))
         if refused is not None:
             return self._unfit(part, Action.OPEN, refused.reason)
         return ActionDone(Action.OPEN, ok=True)
@@ -159,18 +168,21 @@ class Intake:
 
 def _contents(package: Package, dataset: Dataset) -> list[ContentId]:
     circuit = package.circuit
-    named = [package.loss_and_grad, package.predict, package.initial_state]
-    named += [circuit.onnx, circuit.settings, circuit.srs]
-    return named + [p.sealed for p in dataset.train] + [p.sealed for p in dataset.challenge]
+    named = [package.loss_and_grad, package.predict, package.initial_state, *circuit.blobs]
+    return named + [p.sealed for p in dataset.train] + [p.sealed for p in dataset.held_out]
 
 
 def _fault_of(terms: Terms, package: Package, dataset: Dataset) -> str:
-    root = pages_root([(p.x, p.y) for p in dataset.challenge]) if dataset.challenge else None
+    pages, is_proved = dataset.proved_pages(package.circuit), isinstance(package.circuit, TrainingCircuit)
+    pairs = [page.commitments for page in pages if page.commitments is not None]
     checks = {
+        "what is proved": is_proved == (terms.proof_policy is ProofPolicy.TRAINING),
+        "steps (too many to commit to)": not is_proved or terms.steps < MAX_PATH,
+        "commitments to pages": len(pairs) == len(pages),
         "initial state": package.initial_state == terms.initial_state,
         "SRS": package.circuit.srs == terms.srs,
         "verifying key": package.circuit.vk_digest == terms.vk_digest,
-        "pages root": root == terms.pages_root and len(dataset.challenge) == terms.pages,
+        "pages root": bool(pairs) and pages_root(pairs) == terms.pages_root and len(pages) == terms.pages,
         "number of pages (fewer than workers)": len(dataset.train) >= terms.seats,
     }
     wrong = [name for name, holds in checks.items() if not holds]

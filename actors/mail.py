@@ -12,7 +12,7 @@ import trio
 from actors.ports import Outbox
 from protocols.chain import Call, ChainEvent, Entry, Terms
 from protocols.eip712 import Domain
-from protocols.ids import Address, ContentId, Digest, JobId, RoundNumber
+from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber
 from protocols.message import Body, MessageId, UpdateAnnounced
 from protocols.package import Dataset, Package
 from protocols.round import Committee
@@ -239,7 +239,11 @@ class ReceiptRecord:
     """Of the round: it says which state we trained from."""
     announced: UpdateAnnounced
     weights: ContentId
-    """w_H: what a proof will be about."""
+    """w_H: what a proof of statement E is about."""
+    states: ContentId | None
+    """What proofs of statement T are about."""
+    leaves: tuple[Commitment, ...]
+    """Of the receipt: C(w_H), or in a T job C of each of the states."""
     error: ContentId
     """e_{r+1} if the update is counted."""
     carried: ContentId

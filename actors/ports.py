@@ -18,7 +18,7 @@ from protocols.chain import Call
 from protocols.chain_follow import Head, Located
 from protocols.eip712 import Domain, Statement
 from protocols.ids import Address, Commitment, ContentId, Digest, JobId, PeerId, PubsubTopic, RoundNumber, Wei
-from protocols.package import ChallengePage
+from protocols.package import Page
 from protocols.verdict import Verdict
 
 Mail_co = TypeVar("Mail_co", covariant=True)
@@ -293,6 +293,8 @@ class Train:
 class Trained:
     weights: ContentId
     """w_H on the grid, int32 little-endian."""
+    states: ContentId | None
+    """T jobs: the state (weights ‖ moments) before each step and after the last, one after the other."""
     update: ContentId
     """Encoded update."""
     error: ContentId
@@ -356,9 +358,9 @@ class Keys:
 @dataclass(frozen=True, slots=True)
 class Proof:
     proof: bytes
-    """Begins with C(θ), C(x), C(y), 64 bytes each."""
+    """Begins with commitments, 64 bytes each, see `protocols/statement.py`."""
     instances: tuple[int, ...]
-    """(loss,)"""
+    """E: (loss,). T: zeros."""
     prove_s: float
 
 
@@ -371,11 +373,14 @@ class Prover(Protocol):
     async def commit(self, job: JobId, vector: ContentId) -> Commitment | Refused:
         """C(θ) of weights or of a global state, int32 little-endian: a momentum that follows θ is left out."""
 
-    async def prove(self, job: JobId, weights: ContentId, page: ContentId) -> Proof | Refused:
-        """Statement E over committed weights and one opened challenge page."""
+    async def commit_path(self, job: JobId, states: ContentId) -> tuple[Commitment, ...] | Refused:
+        """C of each state of `Trained.states`: the leaves of a T job's receipt."""
 
-    async def check_pages(self, job: JobId, pages: tuple[ChallengePage, ...]) -> Refused | None:
-        """Recompute the commitments of opened challenge pages: a wrong one would cost us the stake."""
+    async def prove(self, job: JobId, state: ContentId, page: ContentId) -> Proof | Refused:
+        """Statement E of weights on one opened page, or T of the step that leads on from a state with it."""
+
+    async def check_pages(self, job: JobId, pages: tuple[Page, ...]) -> Refused | None:
+        """Recompute the commitments of opened pages: a wrong one would cost us the stake."""
 
     async def close(self, job: JobId) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Prover: after the challenge, one proof of each drawn round's own weights, until the contract has it.
+"""Prover: after the challenge, a proof of each drawn step or of a drawn round's weights, until the contract has it.
 
 Consumes  the job's EventLog
 Emits     CallWanted(SubmitProof)
@@ -16,13 +16,14 @@ import structlog
 import trio
 
 from actors.exchange import Exchange
-from actors.mail import CallWanted, JobContext, Reorganized, SetRecord, WatcherMail, round_key
+from actors.mail import CallWanted, JobContext, ReceiptRecord, Reorganized, SetRecord, WatcherMail, round_key
 from actors.ports import Keys, Outbox, Ports, Proof, Record, Refused, Unreachable
 from actors.trainer import read_receipt
 from protocols.chain import ChainEvent, Entry, Evidence, ProofAccepted, ProvingStarted, RoundCommitted, SubmitProof
 from protocols.draw import Sample, compute_challenge_seed, draw_sample
-from protocols.evidence import build_evidence, set_root
-from protocols.ids import Digest, RoundNumber
+from protocols.evidence import build_evidence, build_step_evidence, set_root
+from protocols.ids import ContentId, Digest, RoundNumber
+from protocols.package import page_commitments
 from protocols.record import decode, encode
 
 log = structlog.get_logger("skynet.actors.prover")
@@ -121,15 +122,31 @@ class ProverActor:
         receipt = await read_receipt(self._ports, context, sample.round)
         if receipt is None:
             raise ProvingFailed(f"the receipt of round {sample.round} is not in the data folder")
-        page = context.dataset.challenge[sample.page]
-        proof = await self._ports.prover.prove(context.job, receipt.weights, page.opened)
+        page = context.dataset.proved_pages(context.package.circuit)[sample.page]
+        proof = await self._ports.prover.prove(context.job, await self._state(receipt, sample.step), page.opened)
         if isinstance(proof, Refused):
             raise ProvingFailed(proof.reason)
-        log.info("proved", job=context.job.hex()[:12], round=sample.round, page=sample.page, s=round(proof.prove_s, 1))
-        pages = [(p.x, p.y) for p in context.dataset.challenge]
+        log.info("proved", job=context.job.hex()[:12], round=sample.round, step=sample.step, s=round(proof.prove_s, 1))
+        await self._submit(self._call(k, await self._evidence(receipt, sample), proof, keys))
+
+    async def _state(self, receipt: ReceiptRecord, step: int) -> ContentId:
+        """Return what a proof is about: the last weights, or in a T job the state before the step."""
+        if receipt.states is None:
+            return receipt.weights
+        path = await self._ports.store.blob(receipt.states)
+        if path is None:
+            raise ProvingFailed("the states of a receipt are not in the data folder")
+        size = len(path) // len(receipt.leaves)
+        return await self._ports.store.put_blob(path[step * size : (step + 1) * size], public=False)
+
+    async def _evidence(self, receipt: ReceiptRecord, sample: Sample) -> Evidence:
+        context = self._context
         entries = await self._entries(sample.round)
-        evidence = build_evidence(context.job, sample.round, entries, context.me, sample.step, sample.page, pages)
-        await self._submit(self._call(k, evidence, proof, keys))
+        pages = page_commitments(context.dataset.proved_pages(context.package.circuit))
+        placed, proved = (context.job, sample.round, entries, context.me), (sample.step, sample.page, pages)
+        if receipt.states is None:
+            return build_evidence(*placed, *proved)
+        return build_step_evidence(*placed, receipt.leaves, *proved)
 
     def _call(self, k: int, evidence: Evidence, proof: Proof, keys: Keys) -> SubmitProof:
         context = self._context

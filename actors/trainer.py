@@ -32,9 +32,8 @@ from actors.ports import Inbox, Outbox, Ports, Record, Refused, Train, Trained
 from protocols.assignment import pages_of_round
 from protocols.chain import Entry
 from protocols.eip712 import Receipt
-from protocols.evidence import step_leaf
+from protocols.evidence import last_leaf_root, receipt_root
 from protocols.ids import Commitment, ContentId, Digest, RoundNumber
-from protocols.merkle import compute_root
 from protocols.message import MAX_INLINE_BYTES, UpdateAnnounced
 from protocols.record import decode, encode
 
@@ -85,15 +84,27 @@ class TrainerActor:
         )
         if isinstance(trained, Refused):
             raise TrainingFailed(trained.reason)
-        commitment = await self._ports.prover.commit(context.job, trained.weights)
-        if isinstance(commitment, Refused):
-            raise TrainingFailed(commitment.reason)
-        announced = await self._announce(began, trained, commitment)
-        receipt = ReceiptRecord(began.parent, announced, trained.weights, trained.error, trained.carried)
+        leaves = await self._commit(trained)
+        announced = await self._announce(began, trained, leaves)
+        kept = (trained.weights, trained.states, leaves, trained.error, trained.carried)
+        receipt = ReceiptRecord(began.parent, announced, *kept)
         await self._exchange.own(context.job, trained.update)
         await self._ports.store.write(Record("receipt", round_key(context.job, began.round), encode(receipt)))
         log.info("trained", job=context.job.hex()[:12], round=began.round, loss=round(trained.loss, 4))
         return receipt
+
+    async def _commit(self, trained: Trained) -> tuple[Commitment, ...]:
+        """Return what the receipt's leaves name: the last weights, or in a T job each step's state."""
+        job, prover = self._context.job, self._ports.prover
+        if trained.states is not None:
+            path = await prover.commit_path(job, trained.states)
+            if isinstance(path, Refused):
+                raise TrainingFailed(path.reason)
+            return path
+        commitment = await prover.commit(job, trained.weights)
+        if isinstance(commitment, Refused):
+            raise TrainingFailed(commitment.reason)
+        return (commitment,)
 
     def _pages(self, number: RoundNumber) -> tuple[ContentId, ...]:
         train = self._context.dataset.train
@@ -102,17 +113,21 @@ class TrainerActor:
         chosen = pages_of_round(seed, len(train), len(committee.workers), committee.me, number, steps)
         return tuple(train[i].opened for i in chosen)
 
-    async def _announce(self, began: RoundBegan, trained: Trained, weights: Commitment) -> UpdateAnnounced:
+    async def _announce(self, began: RoundBegan, trained: Trained, leaves: tuple[Commitment, ...]) -> UpdateAnnounced:
         context, number = self._context, began.round
-        leaves = compute_root([step_leaf(context.job, context.me, number, context.terms.steps, weights)])
-        entry = Entry(context.me, trained.update, leaves)
+        root = (
+            receipt_root(context.job, context.me, number, leaves)
+            if trained.states is not None
+            else last_leaf_root(context.job, context.me, number, context.terms.steps, leaves[-1])
+        )
+        entry = Entry(context.me, trained.update, root)
         receipt = Receipt(context.job, entry.worker, number, entry.update, entry.leaves)
         while (signature := await self._ports.vault.sign_statement(context.domain, receipt)) is None:
             log.error("no receipt: the wallet's signer gives none", job=context.job.hex()[:12], round=number)
             await trio.sleep(SIGNING_RETRY_S)
         update = await self._ports.store.blob(trained.update) or b""
         inline = update if len(update) <= MAX_INLINE_BYTES else b""
-        return UpdateAnnounced(number, began.parent, entry, weights, signature, inline, trained.loss)
+        return UpdateAnnounced(number, began.parent, entry, leaves[-1], signature, inline, trained.loss)
 
     async def _close(self, closed: RoundClosed) -> None:
         """Fix the error feedback of the next round, once."""

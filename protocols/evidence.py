@@ -29,6 +29,11 @@ def step_leaf(job: JobId, worker: Address, number: RoundNumber, step: int, state
     return encode_words(job, worker, number, step, hash_commitment(state))
 
 
+def last_leaf_root(job: JobId, worker: Address, number: RoundNumber, steps: int, weights: Commitment) -> Digest:
+    """Return the receipt root of an evaluation job, whose one leaf is C(w_H)."""
+    return compute_root([step_leaf(job, worker, number, steps, weights)])
+
+
 def set_leaf(job: JobId, number: RoundNumber, entry: Entry) -> bytes:
     return encode_words(job, number, entry.worker, entry.update, entry.leaves)
 

@@ -66,7 +66,7 @@ class UpdateAnnounced:
     """Of the round: after a nulled one its number begins again from another state."""
     entry: Entry
     weights: Commitment
-    """C(w_H), the last step leaf."""
+    """The last step leaf: C(w_H), in a T job C(w_H ‖ s_H)."""
     receipt: bytes
     """EIP-712 `Receipt` by the worker's wallet."""
     update: bytes

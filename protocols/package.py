@@ -8,6 +8,7 @@ Spec: protocols/README.md, "Packages".
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
@@ -18,6 +19,7 @@ import msgpack
 
 from protocols.aggregation import validate_recipe
 from protocols.ids import Commitment, ContentId, Digest
+from protocols.training_step import WEIGHT_BITS, StepSpec, validate_spec
 from protocols.verdict import Reject
 
 VERSION = 1
@@ -27,7 +29,7 @@ SRS_ORIGINS = ("ceremony", "insecure-local")
 
 # Bounds: what a stranger's manifest may ask for. Lower refuses honest work; higher lets it grab before it is known.
 MAX_PACKAGE_BYTES = 64 * 1024
-MAX_DATASET_BYTES = 16 * 1024 * 1024  # 100,000 pages, 160 bytes each
+MAX_DATASET_BYTES = 24 * 1024 * 1024  # 100,000 pages, 240 bytes each
 MAX_PAGES = 100_000
 MAX_TENSORS = 512
 MAX_AXES = 8
@@ -35,6 +37,7 @@ MAX_PARAMETERS = 1 << 28  # 1 GiB of float32
 MAX_TEXT_CHARS = 200
 MAX_BATCH = 1 << 16
 MAX_SCALE_BITS = 24  # float32 has no more
+MAX_PATH = 4096  # states of a T job's round: they are kept and committed to one by one
 
 # -- Package -------------------------------------------------------------------
 
@@ -61,6 +64,30 @@ class Circuit:
     loss_scale_bits: int
     """The public loss is instance / 2**loss_scale_bits."""
 
+    @property
+    def blobs(self) -> tuple[ContentId, ...]:
+        """What whoever rebuilds it has to fetch."""
+        return (self.onnx, self.settings, self.srs)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingCircuit:
+    """Statement T in ezkl: built from the specification of a step alone, so there is no graph to fetch."""
+
+    step: StepSpec
+    """What every inner step of the job is, to the bit."""
+    srs: ContentId
+    srs_origin: str
+    """`ceremony` or `insecure-local`."""
+    logrows: int
+    vk_digest: Digest
+    ezkl_version: str
+
+    @property
+    def blobs(self) -> tuple[ContentId, ...]:
+        """What whoever rebuilds it has to fetch."""
+        return (self.srs,)
+
 
 @dataclass(frozen=True, slots=True)
 class Package:
@@ -77,7 +104,7 @@ class Package:
     """jax.export artifact: (theta f32[P], x f32[B,…]) -> f32[B,C]."""
     initial_state: ContentId
     optimizer: str
-    """Name in the allow-list of optax optimizers."""
+    """Name in the allow-list of optax optimizers. A T job takes the steps of its circuit, and this is `sgd`."""
     learning_rate: float
     batch: int
     """Rows of a page."""
@@ -90,7 +117,8 @@ class Package:
     """Aggregation rule by name, a chain such as `history+median`; see `protocols/rule.py`."""
     outer: str
     """Outer optimizer by name: `none`, `nesterov`."""
-    circuit: Circuit
+    circuit: Circuit | TrainingCircuit
+    """What is proved: by which circuit this is told what kind of job it is."""
 
     @property
     def parameters(self) -> int:
@@ -109,14 +137,8 @@ class Page:
     """Names the sealed bytes."""
     opened: ContentId
     """Names the plaintext."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChallengePage:
-    sealed: ContentId
-    opened: ContentId
-    x: Commitment
-    y: Commitment
+    commitments: tuple[Commitment, Commitment] | None = None
+    """C(x) and C(y), where proofs are about the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +147,20 @@ class Dataset:
     name: str
     license: str
     train: tuple[Page, ...]
-    challenge: tuple[ChallengePage, ...]
-    """Held-out pages, committed before training; the root over them is in the terms."""
+    held_out: tuple[Page, ...]
+    """What nobody trains on: the model is judged by them."""
+
+    def proved_pages(self, circuit: Circuit | TrainingCircuit) -> tuple[Page, ...]:
+        """Return what proofs are about, committed before training; the root over them is in the terms."""
+        return self.train if isinstance(circuit, TrainingCircuit) else self.held_out
+
+
+def page_commitments(pages: tuple[Page, ...]) -> tuple[tuple[Commitment, Commitment], ...]:
+    """Return C(x) and C(y) of pages that proofs are about. ValueError where one has none."""
+    found = tuple(page.commitments for page in pages if page.commitments is not None)
+    if len(found) < len(pages):
+        raise ValueError("a page that proofs are about has no commitments")
+    return found
 
 
 # -- Bytes ---------------------------------------------------------------------
@@ -143,7 +177,28 @@ def decode_package(data: bytes) -> Package | Reject:
         return package
     if not 0 < package.parameters <= MAX_PARAMETERS:
         return Reject(f"{package.parameters} parameters: at most {MAX_PARAMETERS}")
-    return validate_recipe(package.codec, package.rule, package.outer) or package
+    return _validate_training(package) or validate_recipe(package.codec, package.rule, package.outer) or package
+
+
+def _validate_training(package: Package) -> Reject | None:
+    """Hold a T job's step against everything else that the manifest says of the model."""
+    circuit = package.circuit
+    if not isinstance(circuit, TrainingCircuit):
+        return None
+    step = circuit.step
+    if fault := validate_spec(step):
+        return fault
+    layers = [shape for n, m in itertools.pairwise(step.sizes) for shape in ((n, m), (m,))]
+    holds = {
+        "layout": [tensor.shape for tensor in package.layout] == layers,
+        "scale_bits": package.scale_bits == WEIGHT_BITS,
+        "optimizer": package.optimizer == "sgd" and package.learning_rate == step.learning_rate,
+        "batch": package.batch == step.batch,
+        "x_shape": package.x_shape == step.sizes[:1],
+        "y_shape": package.y_shape == step.sizes[-1:],
+    }
+    wrong = [name for name, fits in holds.items() if not fits]
+    return Reject(f"the step that is proved is not the model's in: {', '.join(wrong)}") if wrong else None
 
 
 def encode_dataset(dataset: Dataset) -> bytes:
@@ -151,7 +206,7 @@ def encode_dataset(dataset: Dataset) -> bytes:
 
 
 def decode_dataset(data: bytes) -> Dataset | Reject:
-    """Return the manifest; it has at least one training page and one challenge page."""
+    """Return the manifest; it has at least one training page and one held-out page."""
     return _decode(data, MAX_DATASET_BYTES, _dataset)
 
 
@@ -249,22 +304,43 @@ _commitment = partial(_bytes, 64)
 _version = partial(_integer, VERSION, VERSION)
 
 
+_KEY_READERS: dict[str, _Reader[object]] = {
+    "srs": _content,
+    "srs_origin": partial(_choice, SRS_ORIGINS),
+    "logrows": partial(_integer, 1, 28),  # BN254's field has roots of unity up to 2**28
+    "vk_digest": _content,
+    "ezkl_version": _text,
+}
+
+
 def _tensor(value: object) -> Tensor:
     return Tensor(**_fields(value, {"name": _text, "shape": _shape}))
 
 
-def _circuit(value: object) -> Circuit:
+def _circuit(value: object) -> Circuit | TrainingCircuit:
+    if isinstance(value, dict) and "step" in value:
+        return TrainingCircuit(**_fields(value, {"step": _step, **_KEY_READERS}))
     readers: dict[str, _Reader[object]] = {
         "onnx": _content,
         "settings": _content,
-        "srs": _content,
-        "srs_origin": partial(_choice, SRS_ORIGINS),
-        "logrows": partial(_integer, 1, 28),  # BN254's field has roots of unity up to 2**28
-        "vk_digest": _content,
-        "ezkl_version": _text,
+        **_KEY_READERS,
         "loss_scale_bits": partial(_integer, 0, 64),
     }
     return Circuit(**_fields(value, readers))
+
+
+def _step(value: object) -> StepSpec:
+    count = partial(_integer, 0, 1 << 16)  # what they mean is `validate_spec`'s to judge
+    readers: dict[str, _Reader[object]] = {
+        "sizes": partial(_many, count, 2, MAX_AXES + 1),
+        "batch": count,
+        "loss": _text,
+        "optimizer": _text,
+        "rate": count,
+        "rate_bits": count,
+        "momentum": count,
+    }
+    return StepSpec(**_fields(value, readers))
 
 
 def _package(value: object) -> Package:
@@ -290,18 +366,15 @@ def _package(value: object) -> Package:
     return Package(**_fields(value, readers))
 
 
+def _commitments(value: object) -> tuple[Commitment, Commitment] | None:
+    if value is None:
+        return None
+    x, y = _many(_commitment, 2, 2, value)
+    return Commitment(x), Commitment(y)
+
+
 def _page(value: object) -> Page:
-    return Page(**_fields(value, {"sealed": _content, "opened": _content}))
-
-
-def _challenge_page(value: object) -> ChallengePage:
-    readers: dict[str, _Reader[object]] = {
-        "sealed": _content,
-        "opened": _content,
-        "x": _commitment,
-        "y": _commitment,
-    }
-    return ChallengePage(**_fields(value, readers))
+    return Page(**_fields(value, {"sealed": _content, "opened": _content, "commitments": _commitments}))
 
 
 def _dataset(value: object) -> Dataset:
@@ -310,6 +383,6 @@ def _dataset(value: object) -> Dataset:
         "name": _text,
         "license": _text,
         "train": partial(_many, _page, 1, MAX_PAGES),
-        "challenge": partial(_many, _challenge_page, 1, MAX_PAGES),
+        "held_out": partial(_many, _page, 1, MAX_PAGES),
     }
     return Dataset(**_fields(value, readers))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,11 +15,12 @@ from actors.ports import Aggregate, Aggregated, Evaluated, Refused, Train, Train
 from protocols.aggregation import INT32, Vector, aggregate, compute_state_length, join_state, split_state
 from protocols.codec import CODECS, Integers, compress
 from protocols.ids import ContentId, JobId
-from protocols.package import Package
+from protocols.package import Package, TrainingCircuit
+from protocols.training_step import StepSpec, compute_step
 from protocols.verdict import Accept, Ignore, Reject, Verdict
 from sim import model
 from sim.life import Life
-from sim.prover import find_sizes, read_package
+from sim.prover import find_sizes, read_package, to_step_page
 from sim.store import SimStore
 
 
@@ -58,8 +59,9 @@ class SimCompute:
         sizes = find_sizes(manifest)
         if isinstance(sizes, Refused):
             return sizes
-        if manifest.optimizer != "adam" or await self._store.blob(manifest.loss_and_grad) != model.MARK:
-            return Refused("the simulator trains its own perceptron by adam only")
+        is_ours = manifest.optimizer == "adam" or isinstance(manifest.circuit, TrainingCircuit)
+        if not is_ours or await self._store.blob(manifest.loss_and_grad) != model.MARK:
+            return Refused("the simulator trains its own perceptron only, by adam or by proved steps")
         await self._spend(self._costs.open_s)
         self._jobs[job] = _Job(manifest, sizes)
         return None
@@ -72,17 +74,36 @@ class SimCompute:
             return Refused("no such job, state or page is open")
         error = await self._error(request.error, len(state))
         await self._spend(self._costs.step_s * len(pages))
-        scale_bits = job.package.scale_bits
+        scale_bits, circuit = job.package.scale_bits, job.package.circuit
+        if isinstance(circuit, TrainingCircuit):
+            return await self._step(job, circuit.step, state, known, error)
         theta, loss = model.train(job.sizes, model.from_grid(state, scale_bits), known, job.package.learning_rate)
         if not np.isfinite(theta).all():
             return Refused("training diverged: the weights are not finite")
         return await self._keep(job, state, model.to_grid(theta, scale_bits), error, loss)
+
+    async def _step(
+        self, job: _Job, step: StepSpec, start: Vector, pages: Sequence[model.Rows], error: Integers
+    ) -> Trained | Refused:
+        """Take the inner steps in the circuit's integers."""
+        states = [np.zeros(step.state_length, np.int64)]
+        states[0][: step.parameters] = start
+        for rows in pages:
+            stepped = compute_step(step, states[-1], *to_step_page(rows))
+            if isinstance(stepped, Reject):
+                return Refused(stepped.reason)
+            states.append(stepped.state)
+        weights = states[-1][: step.parameters].astype(np.int32)
+        loss = model.compute_loss(job.sizes, model.from_grid(weights, job.package.scale_bits), pages[-1])
+        path = await self._put(np.concatenate(states).astype(np.int32))
+        return replace(await self._keep(job, start, weights, error, loss), states=path)
 
     async def _keep(self, job: _Job, state: Vector, weights: Vector, error: Integers, loss: float) -> Trained:
         delta = weights.astype(np.int64) - state
         compressed = compress(CODECS[job.package.codec], delta, error)
         return Trained(
             weights=await self._put(weights),
+            states=None,
             update=await self._store.put_blob(compressed.update, public=False),
             error=await self._put(_clip(compressed.error)),
             carried=await self._put(_clip(delta + error)),

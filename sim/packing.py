@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from blake3 import blake3
 
 from node.packing.digits import load_digits
-from protocols.ids import ContentId
+from protocols.ids import Commitment, ContentId, Digest
 from protocols.job import compute_key_digest
 from protocols.package import (
     VERSION,
-    ChallengePage,
     Circuit,
     Dataset,
     Package,
     Page,
+    TrainingCircuit,
     encode_dataset,
     encode_package,
 )
+from protocols.training_step import WEIGHT_BITS, StepSpec
 from sim import model, prover
 
 SIZES = model.Sizes(64, 14, 10)
@@ -28,6 +29,7 @@ BATCH = 16
 SCALE_BITS = 13
 LOSS_SCALE_BITS = 15
 LEARNING_RATE = 0.01
+STEP = StepSpec((64, 14, 10), BATCH, "squared", "sgd", rate=1, rate_bits=3)
 HELD_OUT = 22  # pages: a fifth of the 1,797 images
 RULE, OUTER = "mean", "none"
 
@@ -43,6 +45,8 @@ class Packed:
     held_out: tuple[model.Rows, ...]
     words: tuple[int, ...]
     """The verifying key."""
+    start: Commitment
+    """C(θ_0)."""
 
     @property
     def package_id(self) -> ContentId:
@@ -57,7 +61,7 @@ def name(data: bytes) -> ContentId:
     return ContentId(blake3(data).digest())
 
 
-def pack_digits(seed: int, seal: Seal) -> Packed:
+def pack_digits(seed: int, seal: Seal, *, is_proved: bool = False) -> Packed:
     """Shuffle, centre and cut the images into pages, draw θ_0, and describe the circuit that never runs."""
     rng = np.random.default_rng(seed)
     blobs: dict[ContentId, bytes] = {}
@@ -68,19 +72,23 @@ def pack_digits(seed: int, seal: Seal) -> Packed:
 
     rows = _draw_pages(rng)
     held_out, train = rows[:HELD_OUT], rows[HELD_OUT:]
-    theta = model.to_grid(model.draw_initial(SIZES, rng), SCALE_BITS)
-    package = _describe(keep, keep(model.encode_vector(theta)))
+    scale_bits = WEIGHT_BITS if is_proved else SCALE_BITS
+    theta = model.to_grid(model.draw_initial(SIZES, rng), scale_bits)
+    package = _describe(
+        keep, keep(model.encode_vector(theta)), _describe_step(keep) if is_proved else _draw_circuit(keep)
+    )
+    pack_train, pack_held_out = (_pack_committed, _pack_page) if is_proved else (_pack_page, _pack_committed)
     dataset = Dataset(
         version=VERSION,
         name="digits",
         license="CC-BY-4.0",
-        train=tuple(_pack_page(page, seal, keep) for page in train),
-        challenge=tuple(_pack_challenge(page, seal, keep) for page in held_out),
+        train=tuple(pack_train(page, seal, keep) for page in train),
+        held_out=tuple(pack_held_out(page, seal, keep) for page in held_out),
     )
     keep(encode_package(package))
     keep(encode_dataset(dataset))
-    circuit = package.circuit
-    return Packed(package, dataset, blobs, held_out, prover.compute_words(circuit.onnx, circuit.settings, circuit.srs))
+    words = prover.compute_words(*prover.list_parts(package.circuit))
+    return Packed(package, dataset, blobs, held_out, words, prover.commit(model.encode_vector(theta)))
 
 
 def _draw_pages(rng: np.random.Generator) -> tuple[model.Rows, ...]:
@@ -98,14 +106,20 @@ def _pack_page(rows: model.Rows, seal: Seal, keep: Callable[[bytes], ContentId])
     return Page(keep(seal(plain)), name(plain))
 
 
-def _pack_challenge(rows: model.Rows, seal: Seal, keep: Callable[[bytes], ContentId]) -> ChallengePage:
+def _pack_committed(rows: model.Rows, seal: Seal, keep: Callable[[bytes], ContentId]) -> Page:
     plain = model.encode_page(rows)
-    return ChallengePage(keep(seal(plain)), name(plain), *prover.commit_page(rows))
+    return Page(keep(seal(plain)), name(plain), prover.commit_page(rows))
 
 
-def _describe(keep: Callable[[bytes], ContentId], initial_state: ContentId) -> Package:
+def _describe_step(keep: Callable[[bytes], ContentId]) -> TrainingCircuit:
+    srs = keep(b"skynet-sim srs")
+    circuit = TrainingCircuit(STEP, srs, "insecure-local", 15, Digest(bytes(32)), "simulated")
+    return replace(circuit, vk_digest=compute_key_digest(prover.compute_words(*prover.list_parts(circuit))))
+
+
+def _draw_circuit(keep: Callable[[bytes], ContentId]) -> Circuit:
     onnx, settings, srs = (keep(b"skynet-sim " + part) for part in (b"circuit", b"settings", b"srs"))
-    circuit = Circuit(
+    return Circuit(
         onnx=onnx,
         settings=settings,
         srs=srs,
@@ -115,17 +129,23 @@ def _describe(keep: Callable[[bytes], ContentId], initial_state: ContentId) -> P
         ezkl_version="simulated",
         loss_scale_bits=LOSS_SCALE_BITS,
     )
+
+
+def _describe(
+    keep: Callable[[bytes], ContentId], initial_state: ContentId, circuit: Circuit | TrainingCircuit
+) -> Package:
+    is_proved = isinstance(circuit, TrainingCircuit)
     return Package(
         version=VERSION,
         name="digits-perceptron",
         license="Apache-2.0",
         layout=SIZES.layout,
-        scale_bits=SCALE_BITS,
+        scale_bits=WEIGHT_BITS if is_proved else SCALE_BITS,
         loss_and_grad=keep(model.MARK),
         predict=keep(model.MARK),
         initial_state=initial_state,
-        optimizer="adam",
-        learning_rate=LEARNING_RATE,
+        optimizer="sgd" if is_proved else "adam",
+        learning_rate=STEP.learning_rate if is_proved else LEARNING_RATE,
         batch=BATCH,
         x_shape=(SIZES.inputs,),
         y_shape=(SIZES.outputs,),

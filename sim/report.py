@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
 
+from node.client.outcome import UNPROVED, judge_training
 from protocols.chain import (
     Assigned,
     ChainEvent,
     FeePaid,
     JobEnded,
+    JobPosted,
     ProofAccepted,
     RoundCommitted,
     RoundNulled,
@@ -89,7 +91,7 @@ def build_report(simulation: Simulation, scenario: str, faults: int) -> Report:
         seed=simulation.realm.seed,
         nodes=len(simulation.nodes),
         simulated=True,
-        training="unproved",
+        training=next((judge_training(e.terms, events) for e in events if isinstance(e, JobPosted)), UNPROVED),
         trace_hash=trace.hash,
         state=delivery.state.name.lower() if delivery else "stuck",
         accuracy=round(evaluated.accuracy, 4) if evaluated else None,

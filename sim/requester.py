@@ -32,10 +32,11 @@ from protocols.chain import (
     TrainingStarted,
     Withdraw,
 )
-from protocols.evidence import compute_job_id, pages_root
+from protocols.evidence import compute_job_id, hash_commitment, pages_root
 from protocols.ids import Address, ContentId, Digest, JobId, RoundNumber, Wei
 from protocols.merkle import ZERO_DIGEST
 from protocols.message import Opened, ResultSealed, RoundReported, VoteCast, decode_body, open_envelope
+from protocols.package import page_commitments
 from sim import model
 from sim.clock import time_s
 from sim.compute import evaluate
@@ -56,6 +57,8 @@ class Order:
     rounds: int = 8
     steps: int = 60
     samples: int = 1
+    is_proved: bool = False
+    """Whether workers prove steps of their training, or losses of their weights."""
     max_applicants: int = 256
     join_window_s: int = 15
     ready_window_s: int = 30
@@ -67,23 +70,24 @@ class Order:
 
 
 def _compose_terms(order: Order, packed: Packed, requester_key: bytes) -> Terms:
-    package, challenge = packed.package, packed.dataset.challenge
+    package = packed.package
+    pages = packed.dataset.proved_pages(package.circuit)
     return Terms(
         package=packed.package_id,
         data=packed.dataset_id,
         initial_state=package.initial_state,
         srs=package.circuit.srs,
         requester_key=requester_key,
-        initial_commitment=ZERO_DIGEST,
-        pages_root=pages_root([(page.x, page.y) for page in challenge]),
+        initial_commitment=hash_commitment(packed.start) if order.is_proved else ZERO_DIGEST,
+        pages_root=pages_root(page_commitments(pages)),
         vk_digest=package.circuit.vk_digest,
         delegate=ZERO_ADDRESS,
-        pages=len(challenge),
+        pages=len(pages),
         seats=order.seats,
         rounds=order.rounds,
         steps=order.steps,
         samples=order.samples,
-        proof_policy=ProofPolicy.EVALUATION,
+        proof_policy=ProofPolicy.TRAINING if order.is_proved else ProofPolicy.EVALUATION,
         max_applicants=order.max_applicants,
         join_window_s=order.join_window_s,
         ready_window_s=order.ready_window_s,
@@ -173,7 +177,8 @@ class Requester:
         wallet, vault = process.wallet, process.vault
         job = compute_job_id(wallet.chain_id, wallet.jobs_address, wallet.wallet, nonce)
         vault.make_job_key(job)
-        packed = pack_digits(self._seed, lambda page: vault.seal(job, page, context=PAGE_CONTEXT))
+        is_proved = self._order.is_proved
+        packed = pack_digits(self._seed, lambda page: vault.seal(job, page, context=PAGE_CONTEXT), is_proved=is_proved)
         if refused := await process.house.exchange.put(self._gateway.peer, packed.blobs.values()):
             raise Refusal(f"{self._gateway.name}: {refused}")
         await self._send(RegisterKey(packed.words))

@@ -98,6 +98,9 @@ class Scenario:
 
 SCENARIOS = {
     "digits": Scenario("handwritten digits, three workers, eight rounds, nothing goes wrong"),
+    "digits-proved": Scenario(
+        "the same, and two drawn training steps of each worker are proved", order=Order(samples=2, is_proved=True)
+    ),
     "digits-kill": Scenario("a worker is killed in the middle of a round and restarts", kill_worker),
     "digits-leader": Scenario("a round's leader is killed and stays away until the proofs", kill_leader),
     "digits-cut": Scenario("a worker is cut off for 20 s, the chain included", cut_off),

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.ports import Keys, Refused
-from protocols.frames import Frame
-from protocols.package import Package
-from protocols.statement import MAX_KEY_WORDS, WORD_BYTES, compute_key_digest, is_from_ceremony
+from protocols.frames import MAX_REPLY_ITEMS, Frame
+from protocols.package import Circuit, Package, TrainingCircuit
+from protocols.statement import MAX_KEY_WORDS, WORD_BYTES, compute_key_digest
 
 CEREMONY, LOCAL = "ceremony", "insecure-local"
 MAX_SETTINGS_BYTES = 512 * 1024  # a frame holds 1 MiB; the digits circuit's have 2 KB
@@ -28,6 +28,30 @@ class Described:
     x_shape: tuple[int, ...]
     y_shape: tuple[int, ...]
     ezkl_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepDescribed:
+    """Of a circuit of statement T: all else about it is its specification."""
+
+    keys: Keys
+    instances: int
+    logrows: int
+    ezkl_version: str
+
+
+def read_step_description(reply: Frame) -> StepDescribed | Refused:
+    match reply:
+        case {
+            "words": bytes(words),
+            "instances": int(instances),
+            "logrows": int(logrows),
+            "ezkl_version": str(ezkl_version),
+        }:
+            keys = read_keys(words)
+            if keys is not None and 0 < instances <= MAX_REPLY_ITEMS:
+                return StepDescribed(keys, instances, logrows, ezkl_version)
+    return Refused("the child's description is malformed")
 
 
 def read_description(reply: Frame) -> Described | Refused:
@@ -74,10 +98,9 @@ def read_instance(value: object) -> int | None:
     return int.from_bytes(value, "big") if isinstance(value, bytes) and len(value) == WORD_BYTES else None
 
 
-def compare_to_package(found: Described, package: Package) -> Refused | None:
+def compare_to_package(found: Described, package: Package, circuit: Circuit) -> Refused | None:
     """Hold the rebuilt circuit against the manifest: what differs is a lie or another version."""
-    circuit = package.circuit
-    pairs: tuple[tuple[str, Any, Any], ...] = (
+    return _find_difference(
         ("ezkl version", found.ezkl_version, circuit.ezkl_version),
         ("K", found.logrows, circuit.logrows),
         ("scale", found.scale_bits, package.scale_bits),
@@ -86,8 +109,18 @@ def compare_to_package(found: Described, package: Package) -> Refused | None:
         ("shape of x", found.x_shape, (package.batch, *package.x_shape)),
         ("shape of y", found.y_shape, (package.batch, *package.y_shape)),
         ("verifying key", found.keys.vk_digest.hex(), circuit.vk_digest.hex()),
-        ("ceremony's SRS", is_from_ceremony(found.keys.words), circuit.srs_origin == CEREMONY),
     )
+
+
+def compare_step_to_package(found: StepDescribed, circuit: TrainingCircuit) -> Refused | None:
+    return _find_difference(
+        ("ezkl version", found.ezkl_version, circuit.ezkl_version),
+        ("K", found.logrows, circuit.logrows),
+        ("verifying key", found.keys.vk_digest.hex(), circuit.vk_digest.hex()),
+    )
+
+
+def _find_difference(*pairs: tuple[str, Any, Any]) -> Refused | None:
     for what, ours, theirs in pairs:
         if ours != theirs:
             return Refused(f"the circuit's {what} is {ours}, the package says {theirs}")

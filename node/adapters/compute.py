@@ -10,7 +10,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from node.sandbox import Limits
 from protocols.aggregation import compute_state_length
 from protocols.frames import Frame, printable
 from protocols.ids import ContentId, JobId
-from protocols.package import Package, decode_package
+from protocols.package import MAX_PATH, Package, TrainingCircuit, decode_package
 from protocols.verdict import Accept, Ignore, Reject, Verdict
 
 WORD_BYTES = 4
@@ -103,7 +103,8 @@ class ChildCompute:
         held = await self._find(request.job, (request.state, request.error, *request.pages))
         if isinstance(held, Refused):
             return held
-        weights, update, error, carried = map(held.child.new_output, ("weights", "update", "error", "carried"))
+        names = ("weights", "update", "error", "carried", "states")
+        weights, update, error, carried, states = map(held.child.new_output, names)
         fields = {
             "state": self._path(request.state),
             "error": self._path(request.error),
@@ -112,17 +113,23 @@ class ChildCompute:
             "update": str(update),
             "next_error": str(error),
             "carried": str(carried),
+            "states": str(states),
         }
         reply = await held.child.ask("train", fields, timeout_s=self._settings.deadlines.train_s)
         loss = _finite(reply, "loss")
         if isinstance(loss, Refused):
             return loss
         size = held.package.parameters * WORD_BYTES
-        outputs = ((weights, size, size), (update, 1, 2 * size + 1024), (error, size, size), (carried, size, size))
+        outputs = [(weights, size, size), (update, 1, 2 * size + 1024), (error, size, size), (carried, size, size)]
+        circuit = held.package.circuit
+        if isinstance(circuit, TrainingCircuit):
+            whole = (len(request.pages) + 1) * circuit.step.state_length * WORD_BYTES
+            outputs.append((states, whole, whole))
         files = await self._take(*outputs)
         if isinstance(files, Refused):
             return files
-        return Trained(weights=files[0], update=files[1], error=files[2], carried=files[3], loss=loss)
+        path = files[4] if len(files) > 4 else None
+        return Trained(files[0], path, files[1], files[2], files[3], loss)
 
     async def check_update(self, job: JobId, update: ContentId) -> Verdict:
         held = await self._find(job, (update,))
@@ -214,6 +221,7 @@ class ChildCompute:
     # -- Children --------------------------------------------------------------
 
     def _open_fields(self, package: Package) -> Frame:
+        step = package.circuit.step if isinstance(package.circuit, TrainingCircuit) else None
         return {
             "parameters": package.parameters,
             "scale_bits": package.scale_bits,
@@ -228,10 +236,13 @@ class ChildCompute:
             "loss_and_grad": self._path(package.loss_and_grad),
             "predict": self._path(package.predict),
             "initial_state": self._path(package.initial_state),
+            "step": None if step is None else {**asdict(step), "sizes": list(step.sizes)},
         }
 
     def _prepare(self, job: JobId, package: Package) -> JobChild:
         largest = 2 * WORD_BYTES * package.parameters + (1 << 20)
+        if isinstance(package.circuit, TrainingCircuit):
+            largest += WORD_BYTES * package.circuit.step.state_length * MAX_PATH
         limits = Limits(self._settings.memory_bytes, self._settings.cpu_s, file_bytes=largest)
         environment = compute_environment(self._settings.threads)
         program = Program("node.compute", limits, environment, is_sandbox_demanded=self._settings.is_sandbox_demanded)

@@ -1,53 +1,50 @@
 """The Prover port over a child process a circuit: `python -m node.prover`.
 
 The child gets links to blobs, its own scratch folder and the folder of finished keys, which all nodes of this
-machine share. What it answers is read as hostile: a key is believed by its digest, a commitment if it is a point.
-A lost child is replaced by `node/adapters/job_child.py`; the keys are in the cache by then.
+machine share. A key is believed by its digest: whatever else the child may have done, another circuit has another one.
 
-Beyond the port, for the requester's client: `make_srs`, `build_circuit`, `commit_many`, `commit_pages`.
+Beyond the port, for the requester's client: `make_srs`, `build_circuit`, `build_step`, `commit_many`, `commit_pages`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
 from actors.ports import Keys, Proof, Refused, Store
 from node.adapters.child import Log, Program
-from node.adapters.circuit_reply import CEREMONY, LOCAL, Described, compare_to_package, read_description, read_instance
+from node.adapters.circuit_child import CircuitChild, Deadlines, Decode
+from node.adapters.circuit_reply import (
+    CEREMONY,
+    LOCAL,
+    Described,
+    StepDescribed,
+    compare_step_to_package,
+    compare_to_package,
+    read_description,
+    read_step_description,
+)
 from node.adapters.compute import BlobPath
 from node.adapters.job_child import JobChild, Opening
 from node.prover.settings import CircuitOptions
 from node.sandbox import Limits
 from protocols.frames import Frame
 from protocols.ids import Commitment, ContentId, Digest, JobId
-from protocols.package import ChallengePage, Circuit, Package, decode_package
-from protocols.statement import WORD_BYTES, decode_statement, is_from_ceremony, is_point
+from protocols.package import Circuit, Package, Page, TrainingCircuit, decode_package
+from protocols.statement import decode_statement, decode_step_statement, is_from_ceremony
+from protocols.training_step import StepSpec, validate_spec
 from protocols.verdict import Reject
 
-PATHS_A_REQUEST = 1000  # more overrun a frame
+D = TypeVar("D", Described, StepDescribed)
 
 Name = JobId | Digest
 """Of an open circuit: its job, or its key's digest where it was built here and has no job yet."""
 
 # -- Settings ------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Deadlines:
-    """Seconds until a child that has not answered is killed."""
-
-    open_s: float = 1800.0
-    """Build the keys, or wait for another process that does; 5,000 parameters take a minute."""
-    commit_s: float = 120.0
-    loss_s: float = 120.0
-    prove_s: float = 1800.0
-    verify_s: float = 60.0
-    srs_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +61,9 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A new circuit; its settings are in the Store, public like the graph and the SRS."""
+    """A new circuit; what it is made of is in the Store, public."""
 
-    circuit: Circuit
+    circuit: Circuit | TrainingCircuit
     keys: Keys
 
 
@@ -99,110 +96,68 @@ class ChildProver:
 
     async def open(self, job: JobId, package: ContentId) -> Keys | Refused:
         async with self._opening:
-            return await self._open_package(job, package)
-
-    async def _open_package(self, job: JobId, package: ContentId) -> Keys | Refused:
-        held = self._open.get(job)
-        if held is not None and held.source == package:
-            return held.keys
-        await self.close(job)
-        manifest = await self._read_package(package)
-        if isinstance(manifest, Refused):
-            return manifest
-        circuit = manifest.circuit
-        if missing := await self._find_missing((circuit.onnx, circuit.settings, circuit.srs)):
-            return missing
-        fields = self._opening_fields(circuit.onnx, circuit.srs, settings=circuit.settings)
-        child = self._prepare(fields)
-        described = await self._describe(child)
-        fault = described if isinstance(described, Refused) else compare_to_package(described, manifest)
-        if fault is not None or isinstance(described, Refused):
-            await child.close()
-            return fault or Refused("unreachable")
-        self._open[job] = _Open(package, described.keys, child)
-        return described.keys
+            held = self._open.get(job)
+            if held is None or held.source != package:
+                await self.close(job)
+                opened = await self._open_package(package)
+                if isinstance(opened, Refused):
+                    return opened
+                held = self._open[job] = _Open(package, opened)
+            return held.circuit.keys
 
     async def commit(self, job: Name, vector: ContentId) -> Commitment | Refused:
         commitments = await self.commit_many(job, (vector,))
         return commitments if isinstance(commitments, Refused) else commitments[0]
 
-    async def prove(self, job: Name, weights: ContentId, page: ContentId) -> Proof | Refused:
-        reply = await self._ask(job, "prove", self._settings.deadlines.prove_s, weights=weights, page=page)
-        if isinstance(reply, Refused):
-            return reply
-        proof, instance, prove_s = reply.get("proof"), read_instance(reply.get("instance")), reply.get("prove_s")
-        if not isinstance(proof, bytes) or instance is None or not isinstance(prove_s, float):
-            return Refused("the child's proof is malformed")
-        statement = decode_statement(proof, (instance,))
-        return Refused(statement.reason) if isinstance(statement, Reject) else Proof(proof, (instance,), prove_s)
+    async def commit_path(self, job: Name, states: ContentId) -> tuple[Commitment, ...] | Refused:
+        circuit = self._find(job)
+        return circuit if isinstance(circuit, Refused) else await circuit.commit_path(states)
 
-    async def check_pages(self, job: Name, pages: tuple[ChallengePage, ...]) -> Refused | None:
+    async def prove(self, job: Name, state: ContentId, page: ContentId) -> Proof | Refused:
+        circuit = self._find(job)
+        return circuit if isinstance(circuit, Refused) else await circuit.prove(state, page)
+
+    async def check_pages(self, job: Name, pages: tuple[Page, ...]) -> Refused | None:
         found = await self.commit_pages(job, tuple(page.opened for page in pages))
         if isinstance(found, Refused):
             return found
         for index, (page, commitments) in enumerate(zip(pages, found, strict=True)):
-            if (page.x, page.y) != commitments:
-                return Refused(f"challenge page {index} does not have the commitments that the dataset names")
+            if page.commitments != commitments:
+                return Refused(f"page {index} does not have the commitments that the dataset names")
         return None
 
     async def close(self, job: Name) -> None:
         held = self._open.pop(job, None)
         if held is not None:
-            await held.child.close()
+            await held.circuit.close()
 
     # -- Beyond the port -------------------------------------------------------
 
     async def compute_loss(self, name: Name, weights: ContentId, page: ContentId) -> float | Refused:
-        """Return the loss that a proof would show, in a twentieth of its time."""
-        reply = await self._ask(name, "compute_loss", self._settings.deadlines.loss_s, weights=weights, page=page)
-        if isinstance(reply, Refused):
-            return reply
-        loss = reply.get("loss")
-        return loss if isinstance(loss, float) and math.isfinite(loss) else Refused("the child's loss is malformed")
+        """Return the loss that a proof of statement E would show, in a twentieth of its time."""
+        circuit = self._find(name)
+        return circuit if isinstance(circuit, Refused) else await circuit.compute_loss(weights, page)
 
     async def verify(self, name: Name, proof: bytes, instances: Sequence[int]) -> bool | Refused:
         """Whether a proof holds for this circuit, off chain."""
-        if isinstance(decode_statement(proof, instances), Reject):
-            return False
-        held = self._open.get(name)
-        if held is None:
-            return Refused(f"circuit {name.hex()} is not open")
-        fields = {"proof": proof, "instance": instances[0].to_bytes(WORD_BYTES, "big")}
-        reply = await held.child.ask("verify", fields, timeout_s=self._settings.deadlines.verify_s)
-        if isinstance(reply, Refused):
-            return reply
-        holds = reply.get("holds")
-        return holds if isinstance(holds, bool) else Refused("the child's verdict is malformed")
+        circuit = self._find(name)
+        return circuit if isinstance(circuit, Refused) else await circuit.verify(proof, instances)
 
     async def commit_many(self, name: Name, vectors: Sequence[ContentId]) -> tuple[Commitment, ...] | Refused:
-        """Return C(v) of int32 little-endian vectors, in order."""
-        replies = await self._commit(name, "commit", "vectors", vectors)
-        if isinstance(replies, Refused):
-            return replies
-        points = tuple(point for point in replies if isinstance(point, bytes) and is_point(point))
-        if len(points) != len(vectors):
-            return Refused("the child's commitments are malformed")
-        return tuple(map(Commitment, points))
+        """Return C(θ) of int32 little-endian vectors, in order."""
+        circuit = self._find(name)
+        return circuit if isinstance(circuit, Refused) else await circuit.commit_many(vectors)
 
     async def commit_pages(
         self, name: Name, pages: Sequence[ContentId]
     ) -> tuple[tuple[Commitment, Commitment], ...] | Refused:
         """Return (C(x), C(y)) of opened pages, in order."""
-        replies = await self._commit(name, "commit_pages", "pages", pages)
-        if isinstance(replies, Refused):
-            return replies
-        found = []
-        for reply in replies:
-            match reply:
-                case [bytes(x), bytes(y)] if is_point(x) and is_point(y):
-                    found.append((Commitment(x), Commitment(y)))
-                case _:
-                    return Refused("the child's commitments are malformed")
-        return tuple(found)
+        circuit = self._find(name)
+        return circuit if isinstance(circuit, Refused) else await circuit.commit_pages(pages)
 
     async def make_srs(self, logrows: int) -> ContentId | Refused:
         """Put this machine's own SRS of 2**logrows rows into the Store. Development only: its secret was known here."""
-        child = self._prepare(None)
+        child = self._prepare(Opening("idle", {}, 60.0))
         try:
             fields = {"cache": str(self._cache), "logrows": logrows}
             reply = await child.ask("make_srs", fields, timeout_s=self._settings.deadlines.srs_s)
@@ -219,31 +174,88 @@ class ChildProver:
         """Build keys for a graph whose blob, like the SRS, is in the Store; `close` it by its digest when done."""
         if missing := await self._find_missing((onnx, srs)):
             return missing
-        fields = self._opening_fields(onnx, srs, options=options or CircuitOptions())
-        child = self._prepare(fields)
+        child = self._prepare(self._opening_of(onnx, srs, options=options or CircuitOptions()))
         async with self._opening:
-            described = await self._describe(child)
-        if not isinstance(described, Refused) and is_from_ceremony(described.keys.words) != (srs_origin == CEREMONY):
-            described = Refused(f"the SRS is not {srs_origin}")
+            described = await self._describe(child, srs_origin)
         if isinstance(described, Refused):
-            await child.close()
             return described
-        keys, settings = described.keys, await self._store.put_blob(described.settings, public=True)
-        await self.close(keys.vk_digest)
-        self._open[keys.vk_digest] = _Open(onnx, keys, child)
+        settings = await self._store.put_blob(described.settings, public=True)
+        await self._keep(onnx, self._wrap(child, described.keys, 1, decode_statement))
         circuit = Circuit(
             onnx=onnx,
             settings=settings,
             srs=srs,
             srs_origin=srs_origin,
             logrows=described.logrows,
-            vk_digest=keys.vk_digest,
+            vk_digest=described.keys.vk_digest,
             ezkl_version=described.ezkl_version,
             loss_scale_bits=described.loss_scale_bits,
         )
-        return Built(circuit, keys)
+        return Built(circuit, described.keys)
 
-    # -- Blobs -----------------------------------------------------------------
+    async def build_step(self, step: StepSpec, srs: ContentId, *, srs_origin: str = LOCAL) -> Built | Refused:
+        """Build keys for statement T over a step; `close` it by its digest when done."""
+        if fault := validate_spec(step):
+            return Refused(fault.reason)
+        if missing := await self._find_missing((srs,)):
+            return missing
+        child = self._prepare(self._opening_of_step(step, srs))
+        async with self._opening:
+            described = await self._describe_step(child, srs_origin)
+        if isinstance(described, Refused):
+            return described
+        await self._keep(srs, self._wrap(child, described.keys, described.instances, decode_step_statement))
+        circuit = TrainingCircuit(
+            step=step,
+            srs=srs,
+            srs_origin=srs_origin,
+            logrows=described.logrows,
+            vk_digest=described.keys.vk_digest,
+            ezkl_version=described.ezkl_version,
+        )
+        return Built(circuit, described.keys)
+
+    # -- Opening ---------------------------------------------------------------
+
+    async def _open_package(self, content: ContentId) -> CircuitChild | Refused:
+        package = await self._read_package(content)
+        if isinstance(package, Refused):
+            return package
+        circuit = package.circuit
+        if isinstance(circuit, TrainingCircuit):
+            return await self._open_step(package, circuit)
+        if missing := await self._find_missing((circuit.onnx, circuit.settings, circuit.srs)):
+            return missing
+        child = self._prepare(self._opening_of(circuit.onnx, circuit.srs, settings=circuit.settings))
+        described = await self._describe(child, circuit.srs_origin)
+        if isinstance(described, Refused):
+            return described
+        if fault := compare_to_package(described, package, circuit):
+            await child.close()
+            return fault
+        return self._wrap(child, described.keys, 1, decode_statement)
+
+    async def _open_step(self, package: Package, circuit: TrainingCircuit) -> CircuitChild | Refused:
+        if missing := await self._find_missing((circuit.srs,)):
+            return missing
+        child = self._prepare(self._opening_of_step(circuit.step, circuit.srs))
+        described = await self._describe_step(child, circuit.srs_origin)
+        if isinstance(described, Refused):
+            return described
+        if fault := compare_step_to_package(described, circuit):
+            await child.close()
+            return fault
+        return self._wrap(child, described.keys, described.instances, decode_step_statement)
+
+    def _find(self, name: Name) -> CircuitChild | Refused:
+        held = self._open.get(name)
+        return Refused(f"circuit {name.hex()} is not open") if held is None else held.circuit
+
+    async def _keep(self, source: ContentId, circuit: CircuitChild) -> None:
+        """Under its key's digest: it has no job yet."""
+        name = circuit.keys.vk_digest
+        await self.close(name)
+        self._open[name] = _Open(source, circuit)
 
     async def _read_package(self, content: ContentId) -> Package | Refused:
         data = await self._store.blob(content)
@@ -260,60 +272,63 @@ class ChildProver:
 
     # -- Children --------------------------------------------------------------
 
-    def _opening_fields(
+    def _opening_of(
         self,
         onnx: ContentId,
         srs: ContentId,
         *,
         settings: ContentId | None = None,
         options: CircuitOptions | None = None,
-    ) -> Frame:
-        return {
+    ) -> Opening:
+        fields: Frame = {
             "onnx": self._blob_path(onnx),
             "srs": self._blob_path(srs),
             "settings": None if settings is None else self._blob_path(settings),
             "options": None if options is None else asdict(options),
             "cache": str(self._cache),
         }
+        return Opening("open", fields, self._settings.deadlines.open_s)
 
-    def _prepare(self, opening: Frame | None) -> JobChild:
-        settings, self._started = self._settings, self._started + 1
-        program = prover_program(settings, self._cache)
-        first = Opening("idle", {}, 60.0) if opening is None else Opening("open", opening, settings.deadlines.open_s)
-        return JobChild(self._nursery, program, self._scratch / str(self._started), self._log, first)
+    def _opening_of_step(self, step: StepSpec, srs: ContentId) -> Opening:
+        fields: Frame = {
+            "step": {**asdict(step), "sizes": list(step.sizes)},
+            "srs": self._blob_path(srs),
+            "cache": str(self._cache),
+        }
+        return Opening("open_step", fields, self._settings.deadlines.open_s)
 
-    async def _describe(self, child: JobChild) -> Described | Refused:
+    def _prepare(self, opening: Opening) -> JobChild:
+        self._started += 1
+        program = prover_program(self._settings, self._cache)
+        return JobChild(self._nursery, program, self._scratch / str(self._started), self._log, opening)
+
+    def _wrap(self, child: JobChild, keys: Keys, instances: int, decode: Decode) -> CircuitChild:
+        return CircuitChild(self._store, self._blob_path, self._settings.deadlines, child, keys, instances, decode)
+
+    async def _describe(self, child: JobChild, srs_origin: str) -> Described | Refused:
+        reply = await self._ask_description(child)
+        described = reply if isinstance(reply, Refused) else read_description(reply)
+        return await _unless_foreign(child, described, srs_origin)
+
+    async def _describe_step(self, child: JobChild, srs_origin: str) -> StepDescribed | Refused:
+        reply = await self._ask_description(child)
+        described = reply if isinstance(reply, Refused) else read_step_description(reply)
+        return await _unless_foreign(child, described, srs_origin)
+
+    async def _ask_description(self, child: JobChild) -> Frame | Refused:
         if refused := await child.open():
             return refused
-        reply = await child.ask("describe", {}, timeout_s=self._settings.deadlines.verify_s)
-        return reply if isinstance(reply, Refused) else read_description(reply)
+        return await child.ask("describe", {}, timeout_s=self._settings.deadlines.verify_s)
 
-    async def _ask(self, name: Name, do: str, timeout_s: float, **contents: ContentId) -> Frame | Refused:
-        held = self._open.get(name)
-        if held is None:
-            return Refused(f"circuit {name.hex()} is not open")
-        if missing := await self._find_missing(tuple(contents.values())):
-            return missing
-        fields = {key: self._blob_path(content) for key, content in contents.items()}
-        return await held.child.ask(do, fields, timeout_s=timeout_s)
 
-    async def _commit(self, name: Name, do: str, key: str, contents: Sequence[ContentId]) -> list[object] | Refused:
-        held = self._open.get(name)
-        if held is None:
-            return Refused(f"circuit {name.hex()} is not open")
-        if missing := await self._find_missing(contents):
-            return missing
-        found: list[object] = []
-        for start in range(0, len(contents), PATHS_A_REQUEST):
-            paths = [self._blob_path(content) for content in contents[start : start + PATHS_A_REQUEST]]
-            reply = await held.child.ask(do, {key: paths}, timeout_s=self._settings.deadlines.commit_s)
-            if isinstance(reply, Refused):
-                return reply
-            commitments = reply.get("commitments")
-            if not isinstance(commitments, list) or len(commitments) != len(paths):
-                return Refused("the child's commitments are malformed")
-            found += commitments
-        return found
+async def _unless_foreign(child: JobChild, described: D | Refused, srs_origin: str) -> D | Refused:
+    """Close the child of a circuit that can't be had, or whose key is from another SRS than is said."""
+    if not isinstance(described, Refused):
+        if is_from_ceremony(described.keys.words) == (srs_origin == CEREMONY):
+            return described
+        described = Refused(f"the SRS is not {srs_origin}")
+    await child.close()
+    return described
 
 
 def prover_program(settings: Settings, cache: Path) -> Program:
@@ -342,6 +357,5 @@ def prover_environment(threads: int) -> Mapping[str, str]:
 @dataclass(frozen=True, slots=True)
 class _Open:
     source: ContentId
-    """The package, or the graph of a circuit that was built here."""
-    keys: Keys
-    child: JobChild
+    """The package, or what a circuit was built of here."""
+    circuit: CircuitChild

@@ -14,8 +14,9 @@ import trio
 from rich.console import Console
 
 from node.cli.output import print_json, require_new_file
-from node.cli.render import UNPROVED, UNPROVED_WHY, JobLines, JobView, LiveJob, find_paid, money_in, worker_table
+from node.cli.render import JobLines, JobView, LiveJob, money_in, worker_table
 from node.client.jobspec import load_jobspec
+from node.client.outcome import WHY, describe_training, find_paid, judge_training
 from node.client.pack import read_package
 from node.client.progress import Happened, PeersSeen, Progress, Stage
 from node.config import load_config
@@ -45,13 +46,14 @@ async def submit(options: argparse.Namespace) -> int:
                 packed = await session.packer.pack(spec, Path(scratch))
             job = await session.submit(spec, gateway, packed)
             await lines.show(Stage("waiting for applicants"))
+            training = judge_training(await session.posted_terms(job), ())
             if not await session.deliver_keys(job, lines.show):
                 problem = "it ended before it had workers"
                 raise JobFailed(f"job 0x{job.hex()}", problem, "take the budget back with `skynet wallet withdraw`")
     if options.json:
-        print_json({"job": job, "training": "unproved"})
+        print_json({"job": job, "training": training})
     else:
-        print(f"job 0x{job.hex()}: workers have their keys; {UNPROVED}")
+        print(f"job 0x{job.hex()}: workers have their keys; {describe_training(training)}")
         print(f"follow it:  skynet job watch 0x{job.hex()} --config {options.config}")
     return ExitCode.OK
 
@@ -67,7 +69,8 @@ async def watch(options: argparse.Namespace) -> int:
         async with trio.open_nursery() as nursery:
             if await session.awaits_our_keys(job):  # `submit` was ended before it could
                 nursery.start_soon(session.deliver_keys, job)
-            with LiveJob(console, JobView(terms.rounds, samples=terms.samples)) as live:
+            view = JobView(terms.rounds, samples=terms.samples, training=judge_training(terms, ()))
+            with LiveJob(console, view) as live:
                 live.show(PeersSeen(len(session.peers())))
                 async for progress in session.watch(job):
                     live.show(progress)
@@ -75,12 +78,12 @@ async def watch(options: argparse.Namespace) -> int:
                         events.append(progress)
             nursery.cancel_scope.cancel()
     state = next((h.event.state for h in events if isinstance(h.event, JobEnded)), JobState.NONE)
-    workers = find_paid(events)
+    workers, training = find_paid(terms, events), judge_training(terms, (h.event for h in events))
     if workers:
-        console.print(worker_table(workers, money_in(terms.token)))
+        console.print(worker_table(workers, training, money=money_in(terms.token)))
     if options.json:
         paid = [{"address": w.address, "proof_verified": w.proof_verified, "paid_wei": w.paid_wei} for w in workers]
-        print_json({"job": job, "state": state.name.lower(), "training": "unproved", "workers": paid})
+        print_json({"job": job, "state": state.name.lower(), "training": training, "workers": paid})
     elif state is JobState.SETTLED:
         print(f"fetch it:  skynet job result 0x{job.hex()} --config {options.config} --out model.safetensors")
     return ExitCode.OK if state is JobState.SETTLED else ExitCode.FAILED
@@ -95,16 +98,17 @@ async def result(options: argparse.Namespace) -> int:
         require_new_file(options.out)
     with JobLines(console_of(options)) as lines:
         async with requester_session(options, lines.show) as session:
-            await session.posted_terms(job)
+            terms = await session.posted_terms(job)
             peers = (await session.connect(tuple(options.peer)),) if options.peer else ()
             model = await session.fetch_model(job, peers)
-    write_safetensors(model, options.out)
+            training = judge_training(terms, [h.event for h in await session.job_events(job)])
+    write_safetensors(model, training, options.out)
     if options.json:
         evaluated = asdict(model.evaluated)
-        print_json({"job": job, "model": str(options.out), "training": "unproved", **evaluated})
+        print_json({"job": job, "model": str(options.out), "training": training, **evaluated})
     else:
         print(f"{options.out}: certified state {model.state.hex()[:16]}, accuracy {model.evaluated.accuracy:.3f}")
-        print(f"{UNPROVED}: {UNPROVED_WHY}")
+        print(f"{describe_training(training)}: {WHY[training]}")
     return ExitCode.OK
 
 

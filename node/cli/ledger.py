@@ -9,11 +9,12 @@ from dataclasses import asdict
 from rich.console import Console
 
 from node.cli.output import print_json
-from node.cli.render import UNPROVED, JobLines, money_in
+from node.cli.render import JobLines, money_in
 from node.client.ledger import open_ledger
+from node.client.outcome import WHY, describe_training, judge_training
 from node.config import load_config
 from node.errors import ExitCode
-from protocols.chain import Cancel
+from protocols.chain import Cancel, JobPosted
 from protocols.ids import JobId
 
 
@@ -28,7 +29,9 @@ async def show(options: argparse.Namespace) -> int:
     lines = JobLines(Console(force_terminal=False))
     for happened in events:
         await lines.show(happened)
-    print(UNPROVED)
+    terms = next(h.event.terms for h in events if isinstance(h.event, JobPosted))
+    training = judge_training(terms, (h.event for h in events))
+    print(f"{describe_training(training)}: {WHY[training]}")
     return ExitCode.OK
 
 

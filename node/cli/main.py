@@ -110,6 +110,7 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--seed", type=int, default=1)
     demo.add_argument("--dir", type=Path, help="folder for everything; default: a temporary one")
     demo.add_argument("--keep", action="store_true", help="keep the folder")
+    demo.add_argument("--proved", action="store_true", help="workers prove steps of their training")
     demo.add_argument("--permute-labels", action="store_true", help="a control: nothing can be learnt")
     _add_json(demo)
 
@@ -176,6 +177,8 @@ def _add_pack(group: Group) -> None:
         ("seed", "of the initial weights"),
         ("optimizer", "inner optimizer: adam, adamw, lion, rmsprop, sgd"),
         ("learning-rate", "its learning rate"),
+        ("proves", "what workers are paid for: evaluation (of their weights), training (a perceptron's steps)"),
+        ("momentum", "of sgd, where training is proved"),
         ("scale-bits", "fractional bits of the weights' grid"),
         ("codec", "update codec: int8, int8z, top2"),
         ("rule", "aggregation rule, such as clip+history+mean"),

@@ -45,5 +45,5 @@ def _describe(folder: object, draft: ModelDraft) -> dict[str, object]:
         "loss_and_grad": draft.loss_and_grad.hex(),
         "predict": draft.predict.hex(),
         "initial_state": draft.initial_state.hex(),
-        "onnx": draft.onnx.hex(),
+        "proves": "evaluation (training: unproved)" if draft.step is None else "training",
     }

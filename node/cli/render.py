@@ -1,7 +1,6 @@
 """What a job looks like on a terminal: progress while it runs, the table at its end, the learning curve.
 
-Wherever a result is shown it says what was proved: `training: unproved`, since statement E proves the
-quality of committed weights and nothing about the work.
+Wherever a result is shown it says what was proved, see `node/client/outcome.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from node.client.jobspec import WEI_PER_ETHER
+from node.client.outcome import UNPROVED, WHY, PaidWorker, describe_training
 from node.client.progress import Happened, PeersSeen, Posted, Progress, RoundSeen, Stage, TakenBack
 from protocols.abi import ZERO_ADDRESS
 from protocols.chain import (
@@ -36,9 +36,8 @@ from protocols.chain import (
     WorkerSlashed,
 )
 from protocols.ids import Address
+from protocols.statement import compute_loss
 
-UNPROVED = "training: unproved"
-UNPROVED_WHY = "the proofs show how good committed weights are on drawn held-out pages, not that the work was done"
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
@@ -74,6 +73,7 @@ class JobView:
     proofs: dict[Address, int] = field(default_factory=dict)
     paid_wei: dict[Address, int] = field(default_factory=dict)
     samples: int = 1
+    training: str = UNPROVED
 
     def take(self, progress: Progress) -> None:
         match progress:
@@ -103,7 +103,8 @@ class JobView:
             case RoundCommitted():
                 self.committed += 1
             case ProvingStarted():
-                self.state, self.stage = "proving", "each worker proves its drawn round"
+                drawn = "drawn round" if self.training == UNPROVED else "drawn steps"
+                self.state, self.stage = "proving", f"each worker proves its {drawn}"
             case ProofAccepted(_, worker):
                 self.proofs[worker] = self.proofs.get(worker, 0) + 1
             case WorkerPaid(_, worker, amount_wei):
@@ -161,7 +162,7 @@ class LiveJob:
         loss = f"{view.losses[-1]:.4f}" if view.losses else "-"
         facts.add_row("state", view.state, "loss", loss, "accuracy", accuracy)
         curve = Text(f"accuracy {spark(view.accuracies)}", style="green")
-        foot = Text(UNPROVED, style="yellow")
+        foot = Text(describe_training(view.training), style="yellow")
         return Panel(Group(Text(view.stage, style="bold"), facts, self._bars, curve, foot), title="SkyNet job")
 
 
@@ -231,8 +232,8 @@ def _event_line(event: object, money: Money) -> str:
             return f"round {number + 1} certified on chain, state {state.hex()[:16]}"
         case ProvingStarted(_, beacon_round):
             return f"proving: challenge from beacon round {beacon_round}"
-        case ProofAccepted(_, worker, _, number, _, page):
-            return f"proof of {worker} verified on chain: round {number + 1}, page {page}"
+        case ProofAccepted(_, worker, _, number, step, page):
+            return f"proof of {worker} verified on chain: round {number + 1}, step {step}, page {page}"
         case WorkerPaid(_, worker, amount_wei):
             return f"{worker} earned {money(amount_wei)}"
         case WorkerSlashed(_, worker, amount_wei):
@@ -251,45 +252,41 @@ def spark(values: Sequence[float]) -> str:
 # -- At its end ----------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class PaidWorker:
-    address: Address
-    proof_verified: bool
-    gas: int
-    paid_wei: int
-    round: int | None
-    page: int | None
-    loss: float | None
-    """None where the circuit's scale is not at hand."""
-
-
-def find_paid(events: Sequence[Happened]) -> list[PaidWorker]:
-    """Who sat in a job, and what each of them earned and for which proof (the last, where there are several)."""
-    seated = [w for h in events if isinstance(h.event, Assigned) for w in h.event.workers]
-    paid_wei = {h.event.worker: h.event.amount_wei for h in events if isinstance(h.event, WorkerPaid)}
-    proofs = {h.event.worker: (h.event, h.gas_used) for h in events if isinstance(h.event, ProofAccepted)}
-    found = []
-    for worker in seated:
-        if worker in proofs:
-            proof, gas_used = proofs[worker]
-            row = PaidWorker(worker, True, gas_used, paid_wei.get(worker, 0), proof.round, proof.page, None)
-        else:
-            row = PaidWorker(worker, False, 0, paid_wei.get(worker, 0), None, None, None)
-        found.append(row)
-    return found
-
-
-def worker_table(workers: Sequence[PaidWorker], money: Money = ether) -> Table:
-    table = Table(title=f"who was paid what ({UNPROVED})", caption=UNPROVED_WHY)
-    for name in ("worker", "proof", "round", "page", "proved loss", "gas", "paid"):
-        table.add_column(name, justify="right" if name in ("gas", "paid", "proved loss") else "left", no_wrap=True)
-    for w in workers:
-        proof = "verified" if w.proof_verified else "[red]missing"
-        short = f"{w.address[:8]}…{w.address[-6:]}"
-        round_number, page = ("-", "-") if w.round is None else (str(w.round + 1), str(w.page))
-        loss = "-" if w.loss is None else f"{w.loss:.4f}"
-        table.add_row(short, proof, round_number, page, loss, f"{w.gas:,}", money(w.paid_wei))
+def worker_table(
+    workers: Sequence[PaidWorker], training: str, *, loss_scale_bits: int | None = None, money: Money = ether
+) -> Table:
+    """Return who was paid what; a worker's last proof stands for all of them. Losses need their circuit's scale."""
+    table = Table(title=f"who was paid what ({describe_training(training)})", caption=WHY[training])
+    names = ["worker", "proofs", "round", "step", "page", "gas", "paid"]
+    if loss_scale_bits is not None:
+        names[3:5] = ["page", "loss"]
+    for name in names:
+        table.add_column(name, justify="right" if name in ("gas", "paid", "loss") else "left", no_wrap=True)
+    for worker in workers:
+        table.add_row(*(_cell(worker, name, loss_scale_bits, money) for name in names))
     return table
+
+
+def _cell(worker: PaidWorker, name: str, loss_scale_bits: int | None, money: Money) -> str:
+    last = worker.proofs[-1] if worker.proofs else None
+    match name:
+        case "worker":
+            return f"{worker.address[:8]}…{worker.address[-4:]}"
+        case "proofs":
+            verified = f"{len(worker.proofs)} of {worker.wanted}"
+            return verified if worker.proof_verified else f"[red]{verified}"
+        case "gas":
+            return f"{worker.gas:,}"
+        case "paid":
+            return money(worker.paid_wei)
+        case _ if last is None:
+            return "-"
+        case "round":
+            return str(last.round + 1)
+        case "loss":
+            return f"{compute_loss(last.loss, loss_scale_bits or 0):.4f}"
+        case _:
+            return str(getattr(last, name))
 
 
 def prepare_plots() -> None:
@@ -297,7 +294,7 @@ def prepare_plots() -> None:
     import matplotlib.pyplot  # noqa: F401
 
 
-def plot_curve(losses: Sequence[float], accuracies: Sequence[float], out: Path) -> Path:
+def plot_curve(losses: Sequence[float], accuracies: Sequence[float], training: str, out: Path) -> Path:
     """Draw loss and held-out accuracy by round into a PNG."""
     import matplotlib as mpl
 
@@ -313,7 +310,7 @@ def plot_curve(losses: Sequence[float], accuracies: Sequence[float], out: Path) 
     right.plot(rounds, accuracies, color="tab:blue", marker="s", label="held-out accuracy")
     right.set_ylabel("held-out accuracy", color="tab:blue")
     right.set_ylim(0, 1)
-    left.set_title(f"Digits, by strangers' machines ({UNPROVED})")
+    left.set_title(f"Digits, by strangers' machines ({describe_training(training)})")
     figure.savefig(out, dpi=120)
     plt.close(figure)
     return out

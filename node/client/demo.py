@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
 
 from node.client.jobspec import DataSpec, JobSpec, ModelSpec, TermsSpec
+from node.client.outcome import PaidWorker, find_paid, judge_training
 from node.client.pack import Packed, Report
 from node.client.progress import Happened, PeersSeen, Posted, Progress, RoundSeen, Stage
 from node.client.session import Model, Session, write_safetensors
@@ -24,7 +25,6 @@ from node.localnet import fund, make_node, open_node, set_up_chain, wait_listeni
 from node.processes import ChainProcess, ask_to_stop
 from node.program import open_session
 from protocols.chain import (
-    Assigned,
     FeePaid,
     JobEnded,
     JobState,
@@ -35,12 +35,16 @@ from protocols.chain import (
     WorkerPaid,
     WorkerSlashed,
 )
-from protocols.ids import Address, JobId, PeerId
+from protocols.ids import JobId, PeerId
+from protocols.package import Circuit
 
 NODES = 4
 SHARING: Mapping[str, Setting] = {"work.threads": 1, "chain.poll_s": 0.5}
 """Three prove at once, and four ask one chain."""
 TARGET_ACCURACY = 0.93
+HELD_OUT_IMAGES = 360
+PROVED_STEPS = 80
+"""Inner steps a round where each of them is committed to; 480 a worker reach 95 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class DemoOptions:
     """Of `time.monotonic`: when the command began."""
     seed: int = 1
     permute_labels: bool = False
+    is_proved: bool = False
+    """Whether workers prove steps of their training, or losses of their weights."""
     rounds: int = 8
 
 
@@ -68,22 +74,15 @@ class Timeline:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerResult:
-    address: Address
-    proof_verified: bool
-    gas: int
-    paid_wei: int
-    round: int
-    page: int
-    loss: float
-
-
-@dataclass(frozen=True, slots=True)
 class DemoResult:
     job: JobId
     accuracy: float
     rounds: int
-    workers: tuple[WorkerResult, ...]
+    training: str
+    """As in `outcome`."""
+    workers: tuple[PaidWorker, ...]
+    loss_scale_bits: int | None
+    """Of proved losses; None where steps are proved."""
     refund_wei: int
     fees_wei: int
     slashed_wei: int
@@ -96,7 +95,8 @@ class DemoResult:
     @property
     def faults(self) -> list[str]:
         """What keeps the demo from being a success."""
-        faults = [f"no proof of {w.address} was verified" for w in self.workers if not w.proof_verified]
+        missing = [w for w in self.workers if not w.proof_verified]
+        faults = [f"{len(w.proofs)} of {w.wanted} proofs of {w.address} were verified" for w in missing]
         faults += [f"{w.address} was not paid" for w in self.workers if w.proof_verified and w.paid_wei == 0]
         spent_wei = sum(w.paid_wei for w in self.workers) + self.refund_wei + self.fees_wei
         if spent_wei != self.escrow_wei:
@@ -130,9 +130,12 @@ def _spec(options: DemoOptions) -> JobSpec:
         round_timeout_s=60,
         proof_window_s=180,
     )
-    return JobSpec(
-        ModelSpec(), DataSpec(challenge_pages=90, permute_labels=options.permute_labels), terms, options.seed
-    )
+    held_out, model = HELD_OUT_IMAGES // 4, ModelSpec()
+    if options.is_proved:
+        held_out, model = HELD_OUT_IMAGES // 8, ModelSpec("digits-mlp-proved")
+        terms = replace(terms, steps=PROVED_STEPS, proof_window_s=300)
+    data = DataSpec(held_out_pages=held_out, permute_labels=options.permute_labels)
+    return JobSpec(model, data, terms, options.seed)
 
 
 # -- The world -----------------------------------------------------------------
@@ -207,11 +210,11 @@ async def _run_job(
     if ended.state is not JobState.SETTLED:
         raise JobFailed(f"job {job.hex()}", f"it {ended.state.name.lower()}", f"see the logs in {options.folder}")
     (model,) = models
-    out = options.folder / "model.safetensors"
-    write_safetensors(model, out)
+    terms, out = await session.posted_terms(job), options.folder / "model.safetensors"
+    write_safetensors(model, judge_training(terms, (h.event for h in events)), out)
     await _wait_withdrawn(session, events)
     timeline.mark("end")
-    return _result(job, await session.posted_terms(job), model, out, seen, timeline)
+    return _result(job, terms, model, out, seen, timeline)
 
 
 def _mark(timeline: Timeline, progress: Progress) -> None:
@@ -240,10 +243,7 @@ async def _wait_withdrawn(session: Session, events: list[Happened]) -> None:
 def _result(job: JobId, terms: Terms, model: Model, out: Path, seen: list[Progress], timeline: Timeline) -> DemoResult:
     happened = [p for p in seen if isinstance(p, Happened)]
     rounds = {p.round: p for p in seen if isinstance(p, RoundSeen)}
-    paid = {h.event.worker: h.event.amount_wei for h in happened if isinstance(h.event, WorkerPaid)}
-    proofs = {h.event.worker: (h.event, h.gas_used) for h in happened if isinstance(h.event, ProofAccepted)}
-    seated = next(h.event.workers for h in happened if isinstance(h.event, Assigned))
-    scale = 2**model.package.circuit.loss_scale_bits
+    circuit = model.package.circuit
     seconds = {
         "total": round(timeline.marks["end"], 2),
         "submit_to_first_round": timeline.between("submit", "first_round"),
@@ -254,7 +254,9 @@ def _result(job: JobId, terms: Terms, model: Model, out: Path, seen: list[Progre
         job=job,
         accuracy=model.evaluated.accuracy,
         rounds=sum(isinstance(h.event, RoundCommitted) for h in happened),
-        workers=tuple(_worker(w, proofs.get(w), paid.get(w, 0), scale) for w in seated),
+        training=judge_training(terms, (h.event for h in happened)),
+        workers=tuple(find_paid(terms, happened)),
+        loss_scale_bits=circuit.loss_scale_bits if isinstance(circuit, Circuit) else None,
         refund_wei=next(h.event.refund_wei for h in happened if isinstance(h.event, JobEnded)),
         fees_wei=sum(h.event.amount_wei for h in happened if isinstance(h.event, FeePaid)),
         slashed_wei=sum(h.event.amount_wei for h in happened if isinstance(h.event, WorkerSlashed)),
@@ -264,10 +266,3 @@ def _result(job: JobId, terms: Terms, model: Model, out: Path, seen: list[Progre
         losses=tuple(rounds[r].loss for r in sorted(rounds)),
         accuracies=tuple(rounds[r].accuracy for r in sorted(rounds)),
     )
-
-
-def _worker(address: Address, proof: tuple[ProofAccepted, int] | None, paid_wei: int, scale: int) -> WorkerResult:
-    if proof is None:
-        return WorkerResult(address, False, 0, paid_wei, -1, -1, 0.0)
-    event, gas = proof
-    return WorkerResult(address, True, gas, paid_wei, event.round, event.page, event.loss / scale)

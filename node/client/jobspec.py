@@ -21,7 +21,20 @@ ETHER_DECIMALS = 18
 WEI_PER_ETHER = 10**ETHER_DECIMALS
 UINT32 = 2**32 - 1
 
-MODELS = {"digits-mlp": "digits"}
+
+@dataclass(frozen=True, slots=True)
+class BuiltIn:
+    """A model that ships with SkyNet."""
+
+    name: str
+    """What the packing program calls it."""
+    batch: int
+    """Rows of its pages."""
+    is_proved: bool = False
+    """Whether workers prove steps of their training, or losses of their weights."""
+
+
+MODELS = {"digits-mlp": BuiltIn("digits", 4), "digits-mlp-proved": BuiltIn("digits-proved", 8, is_proved=True)}
 DATASETS = {"digits": "digits"}
 """What ships with SkyNet, and what the packing program calls it."""
 
@@ -49,14 +62,14 @@ class ModelSpec:
     """A model that ships with SkyNet."""
     package: Path | None = None
     """Folder that `skynet model pack` made, instead of a built-in model."""
-    learning_rate: Annotated[float, between(1e-9, 1e3)] = 0.005
-    """Of the built-in model's inner optimizer, Adam; a package has its own."""
+    learning_rate: Annotated[float | None, between(1e-9, 1e3)] = None
+    """Of the built-in model's inner optimizer instead of its own; a package has its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataSpec:
     builtin: Annotated[str, _one_of(DATASETS)] = "digits"
-    challenge_pages: Annotated[int, between(1, 100_000)] = 16
+    held_out_pages: Annotated[int, between(1, 100_000)] = 16
     """Held-out pages that evaluation proofs draw from."""
     permute_labels: bool = False
     """Shuffle the labels: a control experiment, accuracy must fall to chance."""

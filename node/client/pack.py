@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -32,13 +32,13 @@ from node.packing.manifest import (
     write_blob,
     write_draft,
 )
-from node.prover.settings import CircuitOptions
+from node.prover.settings import STEP_LOGROWS, CircuitOptions
 from protocols.abi import ZERO_ADDRESS
 from protocols.chain import ProofPolicy, Terms
-from protocols.evidence import pages_root
+from protocols.evidence import hash_commitment, pages_root
 from protocols.ids import Commitment, ContentId, JobId
 from protocols.merkle import ZERO_DIGEST
-from protocols.package import Dataset, Package, encode_dataset, encode_package
+from protocols.package import Dataset, Package, TrainingCircuit, encode_dataset, encode_package, page_commitments
 
 T = TypeVar("T")
 
@@ -63,7 +63,10 @@ class Packed:
     keys: Keys
     model: ModelDraft
     data: DataDraft
-    commitments: tuple[tuple[Commitment, Commitment], ...]
+    commitments: Mapping[ContentId, tuple[Commitment, Commitment]]
+    """C(x) and C(y) of the pages that proofs are about."""
+    start: Commitment
+    """C(θ_0)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +94,18 @@ class Packer:
         """Model, data and SRS, which take every processor. Raises ContentError."""
         await trio.Path(scratch).mkdir(parents=True, exist_ok=True)
         await self._report(Stage("packing model and data"))
+        logrows = STEP_LOGROWS if _is_proved(spec) else CircuitOptions().logrows
         srs: list[ContentId] = []
 
         async def make_srs() -> None:
-            srs.append(_unless_refused(await self._prover.make_srs(CircuitOptions().logrows), "SRS"))
+            srs.append(_unless_refused(await self._prover.make_srs(logrows), "SRS"))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._pack_inputs, spec, scratch)
             nursery.start_soon(make_srs)
         model, data = read_model_draft(scratch), read_data_draft(scratch)
         _compare_shapes(model, data)
-        for content in (*model.blobs, *data.train, *data.challenge):
+        for content in (*model.blobs, *data.train, *data.held_out):
             blob = await trio.Path(blob_path(scratch, content)).read_bytes()
             await self._store.put_blob(blob, public=content in model.blobs, durable=False)
         return Draft(model, data, srs[0])
@@ -110,20 +114,28 @@ class Packer:
         """Circuit and commitments; the keys take one processor for the most part. Raises ContentError."""
         model, data = draft.model, draft.data
         await self._report(Stage("building the circuit's keys"))
-        built: Built = _unless_refused(await self._prover.build_circuit(model.onnx, draft.srs), "circuit")
-        await self._report(Stage("committing to the held-out pages"))
-        name = built.circuit.vk_digest
-        commitments = _unless_refused(await self._prover.commit_pages(name, data.challenge), "held-out pages")
+        built = _unless_refused(await self._build_circuit(model, draft.srs), "circuit")
+        await self._report(Stage("committing to the pages that proofs are about"))
+        name, pages = built.circuit.vk_digest, data.held_out if model.step is None else data.train
+        pairs = _unless_refused(await self._prover.commit_pages(name, pages), "pages")
+        start = _unless_refused(await self._prover.commit(name, model.initial_state), "initial state")
         await self._prover.close(name)
         package = finalise_package(model, built.circuit)
         package_id = await self._store.put_blob(encode_package(package), public=True)
-        return Packed(package_id, package, built.keys, model, data, commitments)
+        return Packed(package_id, package, built.keys, model, data, dict(zip(pages, pairs, strict=True)), start)
+
+    async def _build_circuit(self, model: ModelDraft, srs: ContentId) -> Built | Refused:
+        if model.onnx is not None:
+            return await self._prover.build_circuit(model.onnx, srs)
+        assert model.step is not None  # a draft has one of them
+        return await self._prover.build_step(model.step, srs)
 
     async def _pack_inputs(self, spec: JobSpec, scratch: Path) -> None:
         """Model and data into one folder; a package that is already there is copied and checked."""
         if spec.model.package is None:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(run_packing, _data_arguments(spec, scratch, batch=None))
+                batch = MODELS[spec.model.builtin].batch
+                nursery.start_soon(run_packing, _data_arguments(spec, scratch, batch=batch))
                 nursery.start_soon(run_packing, _model_arguments(spec, scratch))
             return
         model = await trio.to_thread.run_sync(copy_package, spec.model.package, scratch)
@@ -133,38 +145,38 @@ class Packer:
         """Seal every page to the job, whose key the vault holds, and name them in the dataset."""
         await self._report(Stage("sealing the data to the job"))
         sealed: dict[ContentId, ContentId] = {}
-        for page in (*packed.data.train, *packed.data.challenge):
+        for page in (*packed.data.train, *packed.data.held_out):
             plain = await self._store.blob(page) or b""
             secret = self._vault.seal(job, plain, context=PAGE_CONTEXT)
             sealed[page] = await self._store.put_blob(secret, public=True, durable=False)
-        pairs = dict(zip(packed.data.challenge, packed.commitments, strict=True))
-        dataset = finalise_dataset(packed.data, sealed, pairs)
+        dataset = finalise_dataset(packed.data, sealed, packed.commitments)
         data_id = await self._store.put_blob(encode_dataset(dataset), public=True)
-        circuit = packed.package.circuit
-        blobs = (packed.package_id, data_id, *packed.model.blobs, circuit.settings, circuit.srs, *sealed.values())
+        blobs = (packed.package_id, data_id, *packed.model.blobs, *packed.package.circuit.blobs, *sealed.values())
         return Sealed(data_id, dataset, tuple(dict.fromkeys(blobs)))
 
 
 def write_terms(spec: JobSpec, packed: Packed, sealed: Sealed, requester_key: bytes) -> Terms:
     """Return the terms that the contract fixes."""
     terms, circuit = spec.terms, packed.package.circuit
+    is_proved = isinstance(circuit, TrainingCircuit)
+    pages = sealed.dataset.proved_pages(circuit)
     return Terms(
         package=packed.package_id,
         data=sealed.data_id,
         initial_state=packed.package.initial_state,
         srs=circuit.srs,
         requester_key=requester_key,
-        initial_commitment=ZERO_DIGEST,
-        pages_root=pages_root([(p.x, p.y) for p in sealed.dataset.challenge]),
+        pages_root=pages_root(page_commitments(pages)),
+        initial_commitment=hash_commitment(packed.start) if is_proved else ZERO_DIGEST,
         vk_digest=circuit.vk_digest,
         delegate=ZERO_ADDRESS,
-        pages=len(sealed.dataset.challenge),
+        pages=len(pages),
         seats=terms.workers,
         max_applicants=terms.max_applicants,
         rounds=terms.rounds,
         steps=terms.steps,
         samples=terms.samples,
-        proof_policy=ProofPolicy.EVALUATION,
+        proof_policy=ProofPolicy.TRAINING if is_proved else ProofPolicy.EVALUATION,
         join_window_s=terms.join_window_s,
         ready_window_s=terms.ready_window_s,
         round_timeout_s=terms.round_timeout_s,
@@ -172,19 +184,27 @@ def write_terms(spec: JobSpec, packed: Packed, sealed: Sealed, requester_key: by
         stake_wei=to_wei(terms.stake_ether, "terms.stake_ether"),
         budget_wei=to_wei(terms.budget_ether, "terms.budget_ether"),
         move_fee_wei=to_wei(terms.move_fee_ether, "terms.move_fee_ether"),
-        max_loss=int(terms.max_loss * 2**circuit.loss_scale_bits),
+        max_loss=0 if isinstance(circuit, TrainingCircuit) else int(terms.max_loss * 2**circuit.loss_scale_bits),
     )
 
 
 def _model_arguments(spec: JobSpec, scratch: Path) -> list[str]:
-    arguments = ["model", "--model", MODELS[spec.model.builtin], "--seed", str(spec.seed), "--out", str(scratch)]
-    return [*arguments, "--learning-rate", str(spec.model.learning_rate)]
+    name, rate = MODELS[spec.model.builtin].name, spec.model.learning_rate
+    arguments = ["model", "--model", name, "--seed", str(spec.seed), "--out", str(scratch)]
+    return arguments if rate is None else [*arguments, "--learning-rate", str(rate)]
 
 
-def _data_arguments(spec: JobSpec, scratch: Path, *, batch: int | None) -> list[str]:
+def _is_proved(spec: JobSpec) -> bool:
+    """Whether the job's proofs are to be of training steps. Raises ContentError for a package that is none."""
+    if spec.model.package is None:
+        return MODELS[spec.model.builtin].is_proved
+    draft, _ = read_package(spec.model.package)
+    return draft.step is not None
+
+
+def _data_arguments(spec: JobSpec, scratch: Path, *, batch: int) -> list[str]:
     arguments = ["data", "--data", DATASETS[spec.data.builtin], "--seed", str(spec.seed), "--out", str(scratch)]
-    arguments += ["--challenge-pages", str(spec.data.challenge_pages)]
-    arguments += [] if batch is None else ["--batch", str(batch)]
+    arguments += ["--held-out-pages", str(spec.data.held_out_pages), "--batch", str(batch)]
     return [*arguments, "--permute-labels"] if spec.data.permute_labels else arguments
 
 

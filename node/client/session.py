@@ -279,7 +279,7 @@ class Session(Ledger):
             raise ContentError(f"data {terms.data.hex()}", dataset.reason, _RETRY)
         await self._report(Stage("checking the model on the held-out pages"))
         opened = await self._compute.open(job, terms.package)
-        pages = tuple(p.opened for p in dataset.challenge)
+        pages = tuple(p.opened for p in dataset.held_out)
         evaluated = opened or await self._compute.evaluate(job, state, pages)
         await self._compute.close(job)
         if isinstance(evaluated, Refused):
@@ -303,7 +303,7 @@ async def _watch_mail(mail: ShedOldest[JobMail], send: trio.MemorySendChannel[Pr
                 await send.send(RoundSeen(body.round, body.state, body.loss, body.accuracy, body.workers))
 
 
-def write_safetensors(model: Model, out: Path) -> None:
+def write_safetensors(model: Model, training: str, out: Path) -> None:
     """Write the model as float32 tensors by the package's layout; the file is there whole or not at all."""
     import numpy as np
     from safetensors.numpy import save
@@ -315,5 +315,5 @@ def write_safetensors(model: Model, out: Path) -> None:
         tensors[tensor.name] = flat[offset : offset + size].reshape(tensor.shape).copy()
         offset += size
     part = out.with_name(out.name + ".part")
-    part.write_bytes(save(tensors, metadata={"training": "unproved", "state": model.state.hex()}))
+    part.write_bytes(save(tensors, metadata={"training": training, "state": model.state.hex()}))
     part.replace(out)

@@ -5,8 +5,9 @@ The bytes were checked against their names by the node; what they hold was chose
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from protocols.aggregation import Vector
+from protocols.statement import to_grid
+from protocols.training_step import DELTA_BITS, X_BITS, StepSpec
+from protocols.verdict import Reject
 
 LITTLE_INT32 = np.dtype("<i4")
 WORD_BYTES = LITTLE_INT32.itemsize
@@ -30,6 +34,13 @@ class Rows(NamedTuple):
     y: NDArray[np.float32]
 
 
+class GridPage(NamedTuple):
+    """One page on the grids of a proved step, flat."""
+
+    x: Vector
+    y: Vector
+
+
 def read_vector(path: str, length: int) -> Vector:
     """Return the i32[length] in a file of exactly that size."""
     data = Path(path).read_bytes()
@@ -40,6 +51,20 @@ def read_vector(path: str, length: int) -> Vector:
 
 def write_vector(path: str, vector: Vector) -> None:
     Path(path).write_bytes(vector.astype(LITTLE_INT32).tobytes())
+
+
+def read_spec(fields: Mapping[str, Any]) -> StepSpec:
+    """Return the specification of a step that the parent sent; `StepSpec` as a map."""
+    return StepSpec(**{**fields, "sizes": tuple(fields["sizes"])})
+
+
+def read_grid_page(path: str, spec: StepSpec) -> GridPage:
+    """Return the page as a proved step reads it."""
+    rows = read_page(path, (spec.batch, spec.sizes[0]), (spec.batch, spec.sizes[-1]))
+    x, y = to_grid(rows.x, X_BITS), to_grid(rows.y, DELTA_BITS)
+    if isinstance(x, Reject) or isinstance(y, Reject):
+        raise Unfit("the page does not fit the grid")
+    return GridPage(x, y)
 
 
 def read_page(path: str, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> Rows:

@@ -46,18 +46,23 @@ class Evaluated(NamedTuple):
 class Model:
     """Compiled and ready; holds no state between calls."""
 
-    def __init__(self, signature: Signature, loss_and_grad: str, predict: str, optimizer: str, rate: float) -> None:
+    def __init__(
+        self, signature: Signature, loss_and_grad: str, predict: str, optimizer: optax.GradientTransformation | None
+    ) -> None:
+        """Without an optimizer it can only judge."""
         theta, x, y = (signature.parameters,), signature.x_shape, signature.y_shape
         rows = x[0]
         self._signature = signature
         self._loss_and_grad = load_artifact(loss_and_grad, inputs=(theta, x, y), outputs=((), theta))
         self._predict = load_artifact(predict, inputs=(theta, x), outputs=((rows, *y[1:]),))
-        self._optimizer = build_optimizer(optimizer, rate)
-        self._step = self._compile_step()
+        self._optimizer = optimizer
+        self._step = None if optimizer is None else self._compile_step(optimizer)
         self._judge: Function | None = None
 
     def train(self, theta: Flat, pages: list[Rows]) -> Trained:
         """Take one inner step a page, from a fresh optimizer state."""
+        assert self._optimizer is not None
+        assert self._step is not None
         weights = jnp.asarray(theta)
         state = self._optimizer.init(weights)
         losses = []
@@ -70,24 +75,33 @@ class Model:
             return Trained(np.asarray(weights), float(np.mean(np.asarray(losses))))
 
     def evaluate(self, theta: Flat, pages: list[Rows]) -> Evaluated:
+        loss, accuracy = self._judge_each([theta] * len(pages), pages)
+        return Evaluated(loss, accuracy)
+
+    def compute_path_loss(self, path: Flat, pages: list[Rows]) -> float:
+        """Return the mean loss of weights f32[steps, P], each on the page of its step."""
+        loss, _ = self._judge_each(list(path), pages)
+        return loss
+
+    def _judge_each(self, thetas: list[Flat], pages: list[Rows]) -> tuple[float, float]:
         if self._judge is None:  # not every worker is asked: it compiles when one is
             self._judge = self._compile(jax.jit(self._compute_verdict), *self._samples())
         verdicts = []
         with bounded(STEP_S) as renew:
-            for page in pages:
+            for theta, page in zip(thetas, pages, strict=True):
                 renew()
                 verdicts.append(self._judge(theta, page.x, page.y))
             loss, accuracy = np.mean(np.asarray(verdicts, np.float64), axis=0)
-        return Evaluated(float(loss), float(accuracy))
+        return float(loss), float(accuracy)
 
-    def _compile_step(self) -> Function:
+    def _compile_step(self, optimizer: optax.GradientTransformation) -> Function:
         def step(theta: jax.Array, state: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, Any, jax.Array]:
             loss, grad = self._loss_and_grad(theta, x, y)
-            updates, state = self._optimizer.update(grad, state, theta)
+            updates, state = optimizer.update(grad, state, theta)
             return optax.apply_updates(theta, updates), state, loss
 
         theta, x, y = self._samples()
-        state = jax.eval_shape(self._optimizer.init, theta)
+        state = jax.eval_shape(optimizer.init, theta)
         # Donated: the old weights and moments are overwritten, not copied.
         return self._compile(jax.jit(step, donate_argnums=(0, 1)), theta, state, x, y)
 

@@ -1,6 +1,7 @@
 """What the compute child is asked: open, train, check_update, aggregate, evaluate.
 
-Weights cross every boundary as integers on the package's grid; floats live only within `train`.
+Weights cross every boundary as integers on the package's grid; floats live only within `train`, and in a T job
+only in what is shown of the loss.
 Requests come from our own parent and are trusted; the files they name are not.
 """
 
@@ -13,8 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from node.compute.files import WORD_BYTES, Rows, Unfit, read_page, read_vector, write_vector
-from node.compute.model import Flat, Model, Signature
+from node.compute.files import (
+    WORD_BYTES,
+    Rows,
+    Unfit,
+    read_grid_page,
+    read_page,
+    read_spec,
+    read_vector,
+    write_vector,
+)
+from node.compute.integer_model import IntegerModel
+from node.compute.model import Flat, Model, Signature, build_optimizer
 from protocols import codec
 from protocols.aggregation import (
     INT32,
@@ -71,26 +82,47 @@ class _Job:
         self._codec = codec.CODECS[fields["codec"]]
         self._rule, self._outer = fields["rule"], fields["outer"]
         self._state(fields["initial_state"])
+        step = fields["step"]
+        self._integers = None if step is None else IntegerModel(read_spec(step))
         self._model = Model(
             self._signature,
             fields["loss_and_grad"],
             fields["predict"],
-            fields["optimizer"],
-            fields["learning_rate"],
+            None if self._integers else build_optimizer(fields["optimizer"], fields["learning_rate"]),
         )
 
     def train(self, fields: Mapping[str, Any]) -> Answer:
         start = self._state(fields["state"]).weights
         error = np.zeros_like(start) if fields["error"] is None else self._vector(fields["error"])
-        trained = self._model.train(self._to_floats(start), self._pages(fields["pages"]))
-        weights = self._to_grid(trained.theta)
+        weights, loss = (
+            self._walk(start, fields) if self._integers is None else self._step(self._integers, start, fields)
+        )
         delta = weights.astype(np.int64) - start
         compressed = codec.compress(self._codec, delta, error.astype(np.int64))
         Path(fields["update"]).write_bytes(compressed.update)
         write_vector(fields["weights"], weights)
         write_vector(fields["next_error"], _clip(compressed.error))
         write_vector(fields["carried"], _clip(delta + error))
-        return {"loss": trained.loss}
+        return {"loss": loss}
+
+    def _walk(self, start: Vector, fields: Mapping[str, Any]) -> tuple[Vector, float]:
+        """Take the inner steps in floats; return w_H on the grid and the mean loss."""
+        trained = self._model.train(self._to_floats(start), self._pages(fields["pages"]))
+        return self._to_grid(trained.theta), trained.loss
+
+    def _step(self, model: IntegerModel, start: Vector, fields: Mapping[str, Any]) -> tuple[Vector, float]:
+        """Take the inner steps in the circuit's integers and write down every state."""
+        paths, spec = fields["pages"], model.spec
+        on_grid = {path: read_grid_page(path, spec) for path in dict.fromkeys(paths)}
+        state = np.zeros(spec.state_length, np.int32)  # moments begin anew each round
+        state[: spec.parameters] = start
+        pages = [on_grid[path] for path in paths]
+        after = model.train(state, np.stack([page.x for page in pages]), np.stack([page.y for page in pages]))
+        states = np.concatenate([state[None], after])
+        write_vector(fields["states"], states.reshape(-1))
+        weights = states[:, : spec.parameters]
+        loss = self._model.compute_path_loss(self._to_floats(weights[:-1]), self._pages(paths))
+        return weights[-1].copy(), loss
 
     def check_update(self, fields: Mapping[str, Any]) -> Answer:
         decoded = self._decode(fields["update"])

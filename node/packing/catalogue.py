@@ -112,6 +112,14 @@ def build_source(spec: Spec) -> Source:
     return Source(build, None if spec.loss == "squares" else compute_cross_entropy, *shapes)
 
 
+def find_perceptron(spec: Spec) -> tuple[tuple[int, ...], str] | None:
+    """Return sizes and loss where training steps can be proved."""
+    if spec.mlp is None:
+        return None
+    loss = "squared" if spec.loss == "squares" else "cross_entropy"
+    return (spec.mlp.inputs, *spec.mlp.hidden, spec.mlp.outputs), loss
+
+
 def compute_cross_entropy(prediction: jax.Array, y: jax.Array) -> jax.Array:
     """Mean over the rows, in nats, of raw outputs against one-hot targets."""
     shifted = prediction - jnp.max(prediction, axis=-1, keepdims=True)

@@ -32,7 +32,7 @@ class Rows:
 @dataclass(frozen=True, slots=True)
 class Split:
     batch: int
-    challenge_pages: int
+    held_out_pages: int
     """Held-out pages; all the other rows train."""
     seed: int
     permute_labels: bool = False
@@ -41,11 +41,11 @@ class Split:
 
 def pack_data(rows: Rows, split: Split, folder: Path) -> DataDraft:
     """Write pages and draft into the folder. ContentError if the rows do not fill the pages asked for."""
-    train_pages = len(rows.x) // split.batch - split.challenge_pages
-    if train_pages < 1 or split.challenge_pages < 1:
+    train_pages = len(rows.x) // split.batch - split.held_out_pages
+    if train_pages < 1 or split.held_out_pages < 1:
         raise ContentError(
             f"dataset {rows.name}",
-            f"{len(rows.x)} rows are too few for {split.challenge_pages} held-out pages of {split.batch}",
+            f"{len(rows.x)} rows are too few for {split.held_out_pages} held-out pages of {split.batch}",
             "ask for fewer held-out pages or a smaller batch",
         )
     rng = np.random.default_rng(split.seed)
@@ -53,15 +53,15 @@ def pack_data(rows: Rows, split: Split, folder: Path) -> DataDraft:
     x, y = rows.x[order], rows.y[order]
     if split.permute_labels:
         y = y[rng.permutation(len(y))]
-    pages = [_write_page(folder, x, y, split.batch, index) for index in range(train_pages + split.challenge_pages)]
+    pages = [_write_page(folder, x, y, split.batch, index) for index in range(train_pages + split.held_out_pages)]
     draft = DataDraft(
         name=rows.name,
         license=rows.license,
         batch=split.batch,
         x_shape=x.shape[1:],
         y_shape=y.shape[1:],
-        train=tuple(pages[split.challenge_pages :]),
-        challenge=tuple(pages[: split.challenge_pages]),
+        train=tuple(pages[split.held_out_pages :]),
+        held_out=tuple(pages[: split.held_out_pages]),
     )
     write_draft(folder, draft)
     return draft

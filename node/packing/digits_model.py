@@ -1,14 +1,22 @@
-"""The demo's model: a Flax perceptron of 64, 14 and 10 units; its raw outputs are compared with one-hot digits."""
+"""The demo's models: a Flax perceptron of 64, 14 and 10 units whose raw outputs are compared with one-hot digits,
+and one of 64, 16 and 10 whose training is proved.
+"""
 
 from __future__ import annotations
 
 import jax
 from flax import nnx
 
+from node.packing.recipe import TRAINING, Recipe
+
 X_SHAPE = (64,)
 Y_SHAPE = (10,)
 HIDDEN = 14  # 1,060 parameters
 BIAS = 0.1  # a rectifier that starts at zero may never open
+
+
+PERCEPTRON = ((64, 16, 10), "cross_entropy")  # 1,210 parameters
+PROVED = Recipe(proves=TRAINING, batch=8, optimizer="sgd", learning_rate=0.25)
 
 
 class DigitsModel(nnx.Module):  # type: ignore[misc]  # flax publishes no types

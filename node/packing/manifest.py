@@ -17,7 +17,8 @@ from typing import Any
 from blake3 import blake3
 
 from protocols.ids import Commitment, ContentId
-from protocols.package import VERSION, ChallengePage, Circuit, Dataset, Package, Page, Tensor
+from protocols.package import VERSION, Circuit, Dataset, Package, Page, Tensor, TrainingCircuit
+from protocols.training_step import StepSpec
 
 MODEL_DRAFT = "model.json"
 DATA_DRAFT = "data.json"
@@ -36,8 +37,10 @@ class ModelDraft:
     loss_and_grad: ContentId
     predict: ContentId
     initial_state: ContentId
-    onnx: ContentId
-    """Statement E: (theta f32[P], x f32[B,…], y f32[B,…]) -> loss f32[]."""
+    onnx: ContentId | None
+    """Statement E: (theta f32[P], x f32[B,…], y f32[B,…]) -> loss f32[]. None where training steps are proved."""
+    step: StepSpec | None
+    """Statement T: what each inner step is."""
     optimizer: str
     learning_rate: float
     batch: int
@@ -54,7 +57,7 @@ class ModelDraft:
     @property
     def blobs(self) -> tuple[ContentId, ...]:
         """What the workers need besides the circuit's settings and SRS."""
-        return (self.loss_and_grad, self.predict, self.initial_state, self.onnx)
+        return (self.loss_and_grad, self.predict, self.initial_state, *([] if self.onnx is None else [self.onnx]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +71,26 @@ class DataDraft:
     y_shape: tuple[int, ...]
     train: tuple[ContentId, ...]
     """Opened pages."""
-    challenge: tuple[ContentId, ...]
+    held_out: tuple[ContentId, ...]
     """Held-out pages, opened."""
 
 
 def read_model_draft(folder: Path) -> ModelDraft:
     raw = _read(folder / MODEL_DRAFT)
     raw["layout"] = tuple(Tensor(tensor["name"], tuple(tensor["shape"])) for tensor in raw["layout"])
-    for name in ("loss_and_grad", "predict", "initial_state", "onnx"):
+    for name in ("loss_and_grad", "predict", "initial_state"):
         raw[name] = _content(raw[name])
+    onnx, step = raw["onnx"], raw["step"]
+    raw["onnx"] = None if onnx is None else _content(onnx)
+    raw["step"] = None if step is None else StepSpec(**{**step, "sizes": tuple(step["sizes"])})
+    if (onnx is None) == (step is None):
+        raise ValueError("it does not have just one of onnx and step")
     return ModelDraft(**raw)
 
 
 def read_data_draft(folder: Path) -> DataDraft:
     raw = _read(folder / DATA_DRAFT)
-    for name in ("train", "challenge"):
+    for name in ("train", "held_out"):
         raw[name] = tuple(map(_content, raw[name]))
     return DataDraft(**raw)
 
@@ -121,9 +129,10 @@ def blob_path(folder: Path, content: ContentId) -> Path:
 # -- Manifests -----------------------------------------------------------------
 
 
-def finalise_package(draft: ModelDraft, circuit: Circuit) -> Package:
-    """Add the circuit, whose keys the prover made from the draft's ONNX. ValueError if it made them from another."""
-    if circuit.onnx != draft.onnx:
+def finalise_package(draft: ModelDraft, circuit: Circuit | TrainingCircuit) -> Package:
+    """Add the circuit, whose keys the prover made from the draft. ValueError if it made them from another."""
+    made_from = circuit.step if isinstance(circuit, TrainingCircuit) else circuit.onnx
+    if made_from != (draft.onnx or draft.step):
         raise ValueError("the circuit is of another model")
     return Package(
         version=VERSION,
@@ -151,12 +160,15 @@ def finalise_dataset(
     sealed: Mapping[ContentId, ContentId],
     commitments: Mapping[ContentId, tuple[Commitment, Commitment]],
 ) -> Dataset:
-    """Add for each opened page the name of its sealed bytes, and for each challenge page C(x) and C(y)."""
-    challenge = (ChallengePage(sealed[page], page, *commitments[page]) for page in draft.challenge)
+    """Add for each opened page the name of its sealed bytes, and C(x) and C(y) where they are given."""
+    train, held_out = (
+        tuple(Page(sealed[page], page, commitments.get(page)) for page in pages)
+        for pages in (draft.train, draft.held_out)
+    )
     return Dataset(
         version=VERSION,
         name=draft.name,
         license=draft.license,
-        train=tuple(Page(sealed[page], page) for page in draft.train),
-        challenge=tuple(challenge),
+        train=train,
+        held_out=held_out,
     )

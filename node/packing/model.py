@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -15,9 +15,10 @@ from node.errors import ContentError
 from node.packing.circuit import TOLERANCE, export_circuit
 from node.packing.flat import FlatModel, Shape
 from node.packing.manifest import ModelDraft, blob_path, write_blob, write_draft
-from node.packing.recipe import Recipe
+from node.packing.recipe import TRAINING, Recipe
 from protocols.aggregation import INT32, begin_state, join_state, validate_recipe
 from protocols.ids import ContentId
+from protocols.training_step import WEIGHT_BITS, StepSpec
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """A worker's accelerator is not known here; an artifact for all four is 0.6 KB larger than for one."""
@@ -32,10 +33,16 @@ class Subject:
     model: FlatModel
     x_shape: Shape
     y_shape: Shape
+    step: StepSpec | None = None
+    """What its training steps are, where they are proved."""
 
 
 def pack_model(subject: Subject, recipe: Recipe, folder: Path) -> ModelDraft:
     """Write blobs and draft into the folder. ContentError where the model or the recipe is unfit."""
+    if subject.step is not None:
+        recipe = replace(recipe, scale_bits=WEIGHT_BITS, learning_rate=subject.step.learning_rate)
+    elif recipe.momentum:
+        raise ContentError("the recipe", "momentum belongs to proved training", f"choose {TRAINING!r} or leave it out")
     if refusal := validate_recipe(recipe.codec, recipe.rule, recipe.outer):
         raise ContentError("the recipe", refusal.reason, "choose others")
     model = subject.model
@@ -48,7 +55,8 @@ def pack_model(subject: Subject, recipe: Recipe, folder: Path) -> ModelDraft:
         loss_and_grad=_export(folder, jax.jit(jax.value_and_grad(model.loss)), shapes, ((), shapes[0])),
         predict=_export(folder, jax.jit(model.predict), shapes[:2], (shapes[2],)),
         initial_state=write_blob(folder, _encode_initial(model.initial, recipe)),
-        onnx=write_blob(folder, export_circuit(model.loss, shapes)),
+        onnx=write_blob(folder, export_circuit(model.loss, shapes)) if subject.step is None else None,
+        step=subject.step,
         optimizer=recipe.optimizer,
         learning_rate=recipe.learning_rate,
         batch=recipe.batch,

@@ -105,12 +105,13 @@ def answer(circuit: Circuit, do: str, fields: Mapping[str, Any]) -> Answer:
         case "commit_pages":
             return {"commitments": [list(circuit.commit_page(_page(circuit, path))) for path in fields["pages"]]}
         case "compute_loss":
-            return {"loss": circuit.compute_loss(_vector(circuit, fields["weights"]), _page(circuit, fields["page"]))}
+            return {"loss": circuit.compute_loss(_vector(circuit, fields["state"]), _page(circuit, fields["page"]))}
         case "prove":
-            proved = circuit.prove(_vector(circuit, fields["weights"]), _page(circuit, fields["page"]))
-            return {"proof": proved.proof, "instance": _to_bytes(proved.instance), "prove_s": proved.prove_s}
+            proved = circuit.prove(_vector(circuit, fields["state"]), _page(circuit, fields["page"]))
+            return {"proof": proved.proof, "instances": [_to_bytes(proved.instance)], "prove_s": proved.prove_s}
         case "verify":
-            return {"holds": circuit.verify(fields["proof"], int.from_bytes(fields["instance"], "big"))}
+            (instance,) = fields["instances"]
+            return {"holds": circuit.verify(fields["proof"], int.from_bytes(instance, "big"))}
         case _:
             return Refusal(f"unknown request {do!r}")
 

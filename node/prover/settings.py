@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.compute.files import Unfit
+from protocols.fixed_point import RANGE_BITS
 
 MAX_SETTINGS_BYTES = 1 << 20
+STEP_LOGROWS = RANGE_BITS + 1
+"""K of statement T: a column holds the table of a digit's range, and the rows that blind it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,18 +7,17 @@ two that agree on specification and SRS have the same key. Its numbers are those
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from node.compute.files import Unfit
+from node.compute.files import GridPage, Unfit
 from node.prover import ezkl_calls
 from node.prover.build import build, make_committer, make_scratch, write_settings
 from node.prover.commitment import read_logrows
-from node.prover.settings import CircuitOptions, check_step_written, to_run_args
+from node.prover.settings import STEP_LOGROWS, CircuitOptions, check_step_written, to_run_args
 from node.prover.step_graph import INPUTS, build_step_graph
 from protocols.fixed_point import RANGE_BITS
 from protocols.ids import Commitment
@@ -27,18 +26,7 @@ from protocols.training_step import Integers, Stepped, StepSpec, compute_step, v
 from protocols.verdict import Reject
 
 GRAPH_FILE = "step.onnx"
-MIN_LOGROWS = RANGE_BITS + 1
-"""A column holds the table of a digit's range, and the rows that blind it."""
-
 Vector = NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True)
-class StepPage:
-    """One page on the circuit's grids, flat."""
-
-    x: Vector
-    y: Vector
 
 
 class StepProved(NamedTuple):
@@ -74,14 +62,18 @@ class StepCircuit:
         """How many public numbers a proof has."""
         return self._instances
 
+    def commit(self, weights: Vector) -> Commitment:
+        """Return C(θ), which is C(θ ‖ 0) too: of a state whose moments are those of a round's start."""
+        return self._committer.commit(weights.tolist())
+
     def commit_path(self, states: NDArray[np.int32]) -> list[Commitment]:
         """Return C of each state, i32[n, S]."""
         return self._committer.commit_path(states)
 
-    def commit_page(self, page: StepPage) -> tuple[Commitment, Commitment]:
+    def commit_page(self, page: GridPage) -> tuple[Commitment, Commitment]:
         return self._committer.commit(page.x.tolist()), self._committer.commit(page.y.tolist())
 
-    def check(self, state: Vector, page: StepPage, next_state: Vector, hints: Vector) -> bool:
+    def check(self, state: Vector, page: GridPage, next_state: Vector, hints: Vector) -> bool:
         """Whether the circuit's own arithmetic takes these for a step; no proof. Made for tests of its soundness."""
         with make_scratch() as scratch:
             try:
@@ -90,7 +82,7 @@ class StepCircuit:
                 return False  # a value out of range
         return not any(instances)
 
-    def prove(self, state: Vector, page: StepPage) -> StepProved:
+    def prove(self, state: Vector, page: GridPage) -> StepProved:
         """Take the step and return a proof of it that was verified and begins with the commitments to its vectors."""
         start = time.monotonic()
         stepped = self._step(state, page)
@@ -118,7 +110,7 @@ class StepCircuit:
     def _compute(self, vectors: tuple[NDArray[np.integer], ...], scratch: Path) -> tuple[tuple[int, ...], Path]:
         return ezkl_calls.compute_instances([vector.tolist() for vector in vectors], self._files, scratch)
 
-    def _step(self, state: Vector, page: StepPage) -> Stepped:
+    def _step(self, state: Vector, page: GridPage) -> Stepped:
         spec = self.spec
         if (len(state), len(page.x), len(page.y)) != (
             spec.state_length,
@@ -131,11 +123,11 @@ class StepCircuit:
             raise Unfit(stepped.reason)
         return stepped
 
-    def _make_up(self) -> tuple[Vector, StepPage]:
+    def _make_up(self) -> tuple[Vector, GridPage]:
         """Zeros: always a step."""
         spec = self.spec
         x, y = (np.zeros(spec.batch * spec.sizes[i], np.int32) for i in (0, -1))
-        return np.zeros(spec.state_length, np.int32), StepPage(x, y)
+        return np.zeros(spec.state_length, np.int32), GridPage(x, y)
 
 
 def choose_options(logrows: int) -> CircuitOptions:
@@ -143,8 +135,8 @@ def choose_options(logrows: int) -> CircuitOptions:
 
     One digit a range check and one inner column were the cheapest of those tried, at any number of rows.
     """
-    if logrows < MIN_LOGROWS:
-        raise Unfit(f"an SRS of K = {logrows}: training steps need {MIN_LOGROWS}")
+    if logrows < STEP_LOGROWS:
+        raise Unfit(f"an SRS of K = {logrows}: training steps need {STEP_LOGROWS}")
     return CircuitOptions(
         logrows=logrows, scale_bits=0, decomposition_base=1 << RANGE_BITS, decomposition_legs=1, inner_columns=1
     )

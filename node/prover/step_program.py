@@ -1,4 +1,6 @@
-"""What the prover child is asked about a circuit of statement T: describe, commit_path, commit_pages, prove, verify.
+"""What the prover child is asked about a circuit of statement T.
+
+As for one of E (describe, commit, commit_pages, prove, verify), and commit_path besides.
 
 Requests come from our own parent and are trusted; the files they name are not.
 """
@@ -11,20 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from node.compute.files import LITTLE_INT32, Unfit, read_page, read_vector
+from node.compute.files import LITTLE_INT32, Unfit, read_grid_page, read_spec, read_vector
 from node.prover import ezkl_calls
-from node.prover.step_circuit import StepCircuit, StepPage
-from protocols.frames import MAX_REPLY_ITEMS, Frame, Refusal
-from protocols.statement import WORD_BYTES, to_grid
-from protocols.training_step import DELTA_BITS, X_BITS, StepSpec
-from protocols.verdict import Reject
+from node.prover.step_circuit import StepCircuit
+from protocols.frames import Frame, Refusal
+from protocols.package import MAX_PATH
+from protocols.statement import WORD_BYTES
 
 Answer = Mapping[str, object] | Refusal
 
 
 def open_circuit(fields: Mapping[str, Any]) -> StepCircuit:
-    spec = fields["spec"]
-    return StepCircuit(StepSpec(**{**spec, "sizes": tuple(spec["sizes"])}), Path(fields["srs"]), Path(fields["cache"]))
+    return StepCircuit(read_spec(fields["step"]), Path(fields["srs"]), Path(fields["cache"]))
 
 
 def answer(circuit: StepCircuit, do: str, fields: Frame) -> Answer:
@@ -37,13 +37,16 @@ def answer(circuit: StepCircuit, do: str, fields: Frame) -> Answer:
                 "ezkl_version": ezkl_calls.VERSION,
                 "was_cached": circuit.was_cached,
             }
+        case "commit":
+            return {"commitments": [circuit.commit(_read_weights(circuit, path)) for path in _paths(fields, "vectors")]}
         case "commit_path":
             return {"commitments": list(circuit.commit_path(_read_states(circuit, str(fields["states"]))))}
         case "commit_pages":
-            return {"commitments": [list(circuit.commit_page(_read_page(circuit, path))) for path in _paths(fields)]}
+            pages = (read_grid_page(path, circuit.spec) for path in _paths(fields, "pages"))
+            return {"commitments": [list(circuit.commit_page(page)) for page in pages]}
         case "prove":
-            length = circuit.spec.state_length
-            proved = circuit.prove(read_vector(str(fields["state"]), length), _read_page(circuit, str(fields["page"])))
+            state = read_vector(str(fields["state"]), circuit.spec.state_length)
+            proved = circuit.prove(state, read_grid_page(str(fields["page"]), circuit.spec))
             instances = [instance.to_bytes(WORD_BYTES, "big") for instance in proved.instances]
             return {"proof": proved.proof, "instances": instances, "prove_s": proved.prove_s}
         case "verify":
@@ -55,22 +58,21 @@ def answer(circuit: StepCircuit, do: str, fields: Frame) -> Answer:
 def _read_states(circuit: StepCircuit, path: str) -> np.ndarray[Any, np.dtype[np.int32]]:
     """Return the states in a file, one after the other."""
     length, size = circuit.spec.state_length, Path(path).stat().st_size // LITTLE_INT32.itemsize
-    if size % length or not 0 < size // length <= MAX_REPLY_ITEMS:
-        raise Unfit(f"{size} numbers are not 1 to {MAX_REPLY_ITEMS} states of {length}")
+    if size % length or not 0 < size // length <= MAX_PATH:
+        raise Unfit(f"{size} numbers are not 1 to {MAX_PATH} states of {length}")
     return read_vector(path, size).reshape(-1, length)
 
 
-def _read_page(circuit: StepCircuit, path: str) -> StepPage:
-    spec = circuit.spec
-    rows = read_page(path, (spec.batch, spec.sizes[0]), (spec.batch, spec.sizes[-1]))
-    x, y = to_grid(rows.x, X_BITS), to_grid(rows.y, DELTA_BITS)
-    if isinstance(x, Reject) or isinstance(y, Reject):
-        raise Unfit("the page does not fit the grid")
-    return StepPage(x, y)
+def _read_weights(circuit: StepCircuit, path: str) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """Return θ of a global state: what the aggregation keeps behind it is in no step."""
+    whole = read_vector(path, Path(path).stat().st_size // LITTLE_INT32.itemsize)
+    if len(whole) < circuit.spec.parameters:
+        raise Unfit(f"{len(whole)} numbers for {circuit.spec.parameters} weights")
+    return whole[: circuit.spec.parameters]
 
 
-def _paths(fields: Frame) -> list[str]:
-    paths = fields["pages"]
+def _paths(fields: Frame, name: str) -> list[str]:
+    paths = fields[name]
     return [str(path) for path in paths] if isinstance(paths, list) else []
 
 

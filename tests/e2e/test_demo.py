@@ -84,7 +84,7 @@ async def _try_other_statements(
     moved[0] += 1
     other = await store.put_blob(moved.tobytes(), public=False)
     assert await prover.commit(job, other) != receipt.announced.weights
-    losses = [await prover.compute_loss(job, receipt.weights, page.opened) for page in dataset.challenge[:3]]
+    losses = [await prover.compute_loss(job, receipt.weights, page.opened) for page in dataset.held_out[:3]]
     assert len(set(losses)) == 3
 
 

@@ -36,7 +36,7 @@ CLUSTER, SHARDS = 1717, 8
 JOB = """
 seed = 3
 [data]
-challenge_pages = 12
+held_out_pages = 12
 [terms]
 workers = 3
 rounds = 6

@@ -36,7 +36,7 @@ def test_an_empty_file_is_the_default_job(tmp_path: Path) -> None:
         ("[terms]\nbudget_ether = 0.24", "terms.budget_ether is 0.24; make it a string"),
         ('[model]\nbuiltin = "gpt"', "model.builtin is 'gpt', which there is none of; choose digits-mlp"),
         ("[model]\nlearning_rate = 0", "model.learning_rate is 0, but must lie in 1e-09 … 1000.0"),
-        ("[data]\nchallenge_pages = 0", "data.challenge_pages is 0, but must lie in 1 … 100000"),
+        ("[data]\nheld_out_pages = 0", "data.held_out_pages is 0, but must lie in 1 … 100000"),
         ("seed = -1", "seed is -1, but must lie in 0 … 4294967295"),
         ('[token]\nbudget = "5"', "token.address is missing"),
         ('[token]\naddress = "0x12"\nbudget = "5"', "token.address is '0x12', which is no address"),

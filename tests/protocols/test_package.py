@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 from protocols.ids import Commitment, ContentId, Digest
 from protocols.package import (
     MAX_PACKAGE_BYTES,
-    ChallengePage,
     Circuit,
     Dataset,
     Package,
     Page,
     Tensor,
+    TrainingCircuit,
     decode_dataset,
     decode_package,
     encode_dataset,
     encode_package,
+    page_commitments,
 )
+from protocols.training_step import StepSpec
 from protocols.verdict import Reject
 
 
@@ -54,12 +56,30 @@ DATASET = Dataset(
     name="digits",
     license="CC-BY-4.0",
     train=(Page(content(7), content(8)),) * 3,
-    challenge=(ChallengePage(content(9), content(10), Commitment(bytes(64)), Commitment(b"\1" * 64)),) * 2,
+    held_out=(Page(content(9), content(10), (Commitment(bytes(64)), Commitment(b"\1" * 64))),) * 2,
+)
+
+
+STEP = StepSpec((64, 16, 10), 8, "cross_entropy", "sgd", 1, 1)
+PROVED = replace(
+    PACKAGE,
+    layout=(
+        Tensor("0.kernel", (64, 16)),
+        Tensor("0.bias", (16,)),
+        Tensor("1.kernel", (16, 10)),
+        Tensor("1.bias", (10,)),
+    ),
+    scale_bits=12,
+    optimizer="sgd",
+    learning_rate=0.5,
+    batch=8,
+    circuit=TrainingCircuit(STEP, content(3), "insecure-local", 15, Digest(bytes(32)), "23.0.5"),
 )
 
 
 def test_they_survive() -> None:
     assert decode_package(encode_package(PACKAGE)) == PACKAGE
+    assert decode_package(encode_package(PROVED)) == PROVED
     assert decode_dataset(encode_dataset(DATASET)) == DATASET
     assert PACKAGE.parameters == 64 * 14 + 14 + 1
 
@@ -70,10 +90,10 @@ def test_any_bytes_are_a_value(data: bytes) -> None:
     assert isinstance(decode_dataset(data), Reject)
 
 
-@given(st.integers(0, len(encode_package(PACKAGE)) - 1), st.integers(0, 255))
-def test_a_flipped_byte_is_refused_or_another_package(position: int, byte: int) -> None:
-    data = bytearray(encode_package(PACKAGE))
-    data[position] = byte
+@given(st.sampled_from((PACKAGE, PROVED)), st.integers(0, 1 << 16), st.integers(0, 255))
+def test_a_flipped_byte_is_refused_or_another_package(package_: Package, position: int, byte: int) -> None:
+    data = bytearray(encode_package(package_))
+    data[position % len(data)] = byte
     package = decode_package(bytes(data))
     assert isinstance(package, Reject) or encode_package(package) == bytes(data)
 
@@ -133,10 +153,39 @@ def test_there_is_one_encoding() -> None:
         assert isinstance(decode_package(data), Reject)
 
 
-@pytest.mark.parametrize("change", [{"train": ()}, {"challenge": ()}, {"license": "\x1b[2J"}])
+@pytest.mark.parametrize("change", [{"train": ()}, {"held_out": ()}, {"license": "\x1b[2J"}])
 def test_a_dataset_has_pages(change: dict[str, Any]) -> None:
     assert isinstance(decode_dataset(encode_dataset(replace(DATASET, **change))), Reject)
 
 
 def test_size_is_checked_before_parsing() -> None:
     assert "bytes" in str(decode_package(bytes(MAX_PACKAGE_BYTES + 1)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"layout": PROVED.layout[::-1]}, "layout"),
+        ({"scale_bits": 13}, "scale_bits"),
+        ({"optimizer": "adam"}, "optimizer"),
+        ({"learning_rate": 0.25}, "optimizer"),
+        ({"batch": 16}, "batch"),
+        ({"x_shape": (8, 8)}, "x_shape"),
+        ({"y_shape": (5, 2)}, "y_shape"),
+        ({"circuit": replace(PROVED.circuit, step=replace(STEP, batch=7))}, "power of two"),
+        ({"circuit": replace(PROVED.circuit, step=replace(STEP, optimizer="adam"))}, "known are"),
+        ({"circuit": replace(PROVED.circuit, step=replace(STEP, sizes=(64, 10)))}, "layout"),
+    ],
+)
+def test_what_is_proved_is_the_model(changes: dict[str, Any], said: str) -> None:
+    refused = decode_package(encode_package(replace(PROVED, **changes)))
+    assert isinstance(refused, Reject)
+    assert said in refused.reason
+
+
+def test_proofs_are_about_pages_with_commitments() -> None:
+    assert DATASET.proved_pages(CIRCUIT) == DATASET.held_out
+    assert DATASET.proved_pages(PROVED.circuit) == DATASET.train
+    assert len(page_commitments(DATASET.held_out)) == 2
+    with pytest.raises(ValueError, match="no commitments"):
+        page_commitments(DATASET.train)

@@ -101,6 +101,16 @@ def test_without_a_quorum_every_round_is_nulled_and_the_budget_goes_back() -> No
     assert report.accuracy is None
 
 
+def test_drawn_steps_of_the_training_are_proved() -> None:
+    simulation, report = play("digits-proved")
+    check_books(simulation, report)
+    assert (report.state, report.training) == ("settled", "proved")
+    assert report.accuracy is not None
+    assert report.accuracy > 0.9
+    assert [worker.proofs for worker in report.workers] == [2, 2, 2]
+    assert report.slashed_wei == 0
+
+
 def test_lost_gossip_is_sent_again() -> None:
     simulation, report = play("digits-lossy")
     check_books(simulation, report)

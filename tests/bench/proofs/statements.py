@@ -44,8 +44,9 @@ def measure_step(spec: StepSpec, *, max_s: float, max_mib: float) -> list[Figure
 
 
 def run(srs: Path, spec: StepSpec) -> dict[str, float]:
+    from node.compute.files import GridPage
     from node.prover import ezkl_calls
-    from node.prover.step_circuit import StepCircuit, StepPage
+    from node.prover.step_circuit import StepCircuit
 
     if not srs.exists():
         srs.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,7 @@ def run(srs: Path, spec: StepSpec) -> dict[str, float]:
     start = time.monotonic()
     circuit = StepCircuit(spec, srs, Path("cache"))
     built, cpu_before = time.monotonic(), _processor_s()
-    proved = circuit.prove(*draw(spec, StepPage))
+    proved = circuit.prove(*draw(spec, GridPage))
     cpu_s, done = _processor_s() - cpu_before, time.monotonic()
     if not circuit.verify(proved.proof, proved.instances):
         raise SystemExit("the proof does not verify")

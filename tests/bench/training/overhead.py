@@ -46,7 +46,7 @@ def measure(options: argparse.Namespace) -> Sequence[Figure]:
         (folder / "mlp.toml").write_text(SPEC)
         for what in (["model", "--spec", str(folder / "mlp.toml")], ["data", "--batch", str(BATCH)]):
             command = [sys.executable, "-m", "node.packing", *what, "--out", name]
-            subprocess.run([*command, "--challenge-pages", "22"] if what[0] == "data" else command, check=True)
+            subprocess.run([*command, "--held-out-pages", "22"] if what[0] == "data" else command, check=True)
         worker, loop = _make_worker(folder), _make_loop(folder)
         times = [(_time(worker), _time(loop)) for _ in range(REPEATS + 1)][1:]  # the first one warms up
     worker_s, loop_s = (statistics.median(side) for side in zip(*times, strict=True))

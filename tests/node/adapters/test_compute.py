@@ -69,7 +69,7 @@ async def opened(packed: Path, folder: Path, settings: Settings | None = None) -
     package = manifest.finalise_package(model, circuit)
     log: list[str] = []
     with open_store(folder / "data") as store:
-        for content in (*model.blobs, *data.train, *data.challenge):
+        for content in (*model.blobs, *data.train, *data.held_out):
             store.put_blob_sync(manifest.blob_path(packed, content).read_bytes(), public=False)
         name = store.put_blob_sync(encode_package(package), public=True)
         async with trio.open_nursery() as nursery:
@@ -104,10 +104,10 @@ async def test_three_workers_learn_the_digits(packed_digits: Path, tmp_path: Pat
             assert len({result.weights for result in trained}) == WORKERS
             assert isinstance(states[0], Aggregated)
             state = states[0].state
-        verdict = await compute.evaluate(jobs[0], state, bench.data.challenge)
+        verdict = await compute.evaluate(jobs[0], state, bench.data.held_out)
         assert isinstance(verdict, Evaluated)
         assert verdict.accuracy >= 0.93
-        local = await compute.evaluate(jobs[1], trained[1].weights, bench.data.challenge)
+        local = await compute.evaluate(jobs[1], trained[1].weights, bench.data.held_out)
         assert isinstance(local, Evaluated)
         assert not await bench.store.is_public(trained[0].update)
     assert not any((tmp_path / "scratch").glob("*/*-*"))  # every output was taken
@@ -159,7 +159,7 @@ async def test_a_deadline_is_kept_and_forgiven(packed_digits: Path, tmp_path: Pa
         request = bench.request(pages=359)
         refused = await bench.compute.train(replace(request, pages=request.pages * 20))
         assert refused == Refused("no answer to train within 0.01 s")
-        verdict = await bench.compute.evaluate(JOB, bench.package.initial_state, bench.data.challenge[:1])
+        verdict = await bench.compute.evaluate(JOB, bench.package.initial_state, bench.data.held_out[:1])
         assert isinstance(verdict, Evaluated)
 
 

@@ -34,7 +34,7 @@ from node.artifacts import load
 from node.prover.settings import CircuitOptions
 from protocols.ids import Commitment, ContentId, JobId
 from protocols.keccak import keccak256
-from protocols.package import ChallengePage
+from protocols.package import Page
 from protocols.statement import compute_key_digest
 from protocols.statement import compute_loss as to_loss
 
@@ -176,11 +176,11 @@ async def test_pages_are_held_against_the_dataset(shared: Path, tmp_path: Path) 
     async with bench(shared, tmp_path) as b:
         ok(await b.prover.open(JOB, b.package))
         ((x, y),) = ok(await b.prover.commit_pages(JOB, (b.page,)))
-        good = ChallengePage(sealed=b.page, opened=b.page, x=x, y=y)
+        good = Page(b.page, b.page, (x, y))
         assert await b.prover.check_pages(JOB, (good, good)) is None
-        refused = await b.prover.check_pages(JOB, (good, replace(good, y=x)))
+        refused = await b.prover.check_pages(JOB, (good, replace(good, commitments=(x, x))))
         assert isinstance(refused, Refused)
-        assert "challenge page 1" in refused.reason
+        assert "page 1" in refused.reason
 
 
 async def test_the_contract_verifies_what_the_child_proves(shared: Path, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ async def test_a_graph_that_asks_for_too_much_is_refused(shared: Path, tmp_path:
 async def test_values_out_of_range_cost_the_child_nothing(shared: Path, tmp_path: Path) -> None:
     async with bench(shared, tmp_path) as b:
         name = b.built.keys.vk_digest
-        child = b.prover._open[name].child.pid
+        child = b.prover._open[name].circuit.pid
         huge = b.put(np.full(PARAMETERS, 2**30))
         empty = b.store.put(encode_page(*(rows[:1] for rows in draw_page())))
         rows, labels = draw_page()
@@ -311,7 +311,7 @@ async def test_values_out_of_range_cost_the_child_nothing(shared: Path, tmp_path
         ):
             assert isinstance(await b.prover.prove(name, weights, page), Refused)
         assert ok(await b.prover.compute_loss(name, b.weights, b.page)) > 0
-        assert b.prover._open[name].child.pid == child
+        assert b.prover._open[name].circuit.pid == child
 
 
 PANIC = """
@@ -420,11 +420,11 @@ async def test_a_lost_child_is_replaced(shared: Path, tmp_path: Path) -> None:
     async with bench(shared, tmp_path) as b:
         name = b.built.keys.vk_digest
         before = ok(await b.prover.commit(name, b.weights))
-        pid = b.prover._open[name].child.pid
+        pid = b.prover._open[name].circuit.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         assert ok(await b.prover.commit(name, b.weights)) == before
-        assert b.prover._open[name].child.pid != pid
+        assert b.prover._open[name].circuit.pid != pid
 
 
 @pytest.mark.parametrize(

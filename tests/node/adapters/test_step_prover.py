@@ -1,6 +1,9 @@
 """A real proof of a training step, by a real child: what it is bound to, and that nothing near it is accepted."""
 
+from __future__ import annotations
+
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,20 +16,29 @@ from eth_abi.abi import encode as encode_abi
 from safetensors.numpy import save
 from tiny_circuit import FolderStore, encode_vector
 
-from actors.ports import Refused
-from node.adapters.prover import ChildProver, Settings
-from node.adapters.step_prover import StepHome, StepProver, open_step_prover
+from actors.ports import Keys, Refused
+from node.adapters.prover import ChildProver
 from node.artifacts import load
-from protocols.ids import ContentId
+from node.prover.settings import STEP_LOGROWS
+from protocols.ids import ContentId, Digest
 from protocols.keccak import keccak256
 from protocols.statement import FIELD_MODULUS, POINT_BYTES, StepStatement, decode_step_statement
 from protocols.training_step import DELTA_BITS, X_BITS, Stepped, StepSpec, compute_step
 
 SPEC = StepSpec((3, 2, 2), 2, "cross_entropy", "momentum", 1, 3, 128)
-K = 15
 MUTATIONS = 10_000
 X = np.array([[0.5, -1.0, 0.25], [1.0, 0.75, -0.5]], np.float32)
 Y = np.array([[1, 0], [0, 1]], np.float32)
+
+
+@dataclass(frozen=True)
+class Prover:
+    port: ChildProver
+    keys: Keys
+
+    @property
+    def name(self) -> Digest:
+        return self.keys.vk_digest
 
 
 def train(steps: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
@@ -44,39 +56,48 @@ def train(steps: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
 async def test_a_step_is_proved_and_nothing_else(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "blobs")
     async with trio.open_nursery() as nursery:
-        maker = ChildProver(nursery, store, store.path, tmp_path / "maker", tmp_path / "cache", print)
-        srs = ok(await maker.make_srs(K))
-        home = StepHome(store, store.path, tmp_path / "step", tmp_path / "cache", print, Settings())
-        prover = ok(await open_step_prover(nursery, home, SPEC, srs))
+        port = ChildProver(nursery, store, store.path, tmp_path / "children", tmp_path / "cache", print)
+        built = ok(await port.build_step(SPEC, ok(await port.make_srs(STEP_LOGROWS))))
+        prover = Prover(port, built.keys)
         states = train(3)
-        path = ok(await prover.commit_path(store.put(encode_vector(np.concatenate(states)))))
+        path = ok(await port.commit_path(prover.name, store.put(encode_vector(np.concatenate(states)))))
         page = store.put(save({"x": X, "y": Y}))
-        ((x, y),) = ok(await prover.commit_pages([page]))
-        proof = ok(await prover.prove(store.put(encode_vector(states[1])), page))
+        ((x, y),) = ok(await port.commit_pages(prover.name, [page]))
+        proof = ok(await port.prove(prover.name, store.put(encode_vector(states[1])), page))
 
         statement = decode_step_statement(proof.proof, proof.instances)
         assert isinstance(statement, StepStatement)
         assert (statement.state, statement.x, statement.y, statement.next_state) == (path[1], x, y, path[2])
         assert proof.instances == (0, 0)
-        assert await prover.verify(proof.proof, proof.instances) is True
+        assert await prover.port.verify(prover.name, proof.proof, proof.instances) is True
         await refuses_neighbours(prover, proof.proof)
         show_on_chain(prover, proof.proof)
         await refuses_what_is_no_step(prover, store, page)
-        await prover.close()
+        await shows_where_a_round_begins(prover, store, states[0])
+        await port.close(prover.name)
 
 
-async def refuses_neighbours(prover: StepProver, proof: bytes) -> None:
-    assert await prover.verify(proof, (0,)) is False
-    assert await prover.verify(proof, (0, 0, 0)) is False
-    assert await prover.verify(proof, (0, FIELD_MODULUS)) is False
-    assert await prover.verify(proof + bytes(32), (0, 0)) is False
-    assert await prover.verify(proof[:-32], (0, 0)) is False
+async def shows_where_a_round_begins(prover: Prover, store: FolderStore, state: Any) -> None:
+    """C(θ) is C(θ ‖ 0): what a certificate commits to is where the first step's proof begins."""
+    start = np.where(np.arange(SPEC.state_length) < SPEC.parameters, state, 0)
+    rest = np.full(2 * SPEC.parameters, 7)  # what an aggregation keeps behind θ
+    theta = store.put(encode_vector(np.concatenate([start[: SPEC.parameters], rest])))
+    (first,) = ok(await prover.port.commit_path(prover.name, store.put(encode_vector(start))))
+    assert ok(await prover.port.commit(prover.name, theta)) == first
+
+
+async def refuses_neighbours(prover: Prover, proof: bytes) -> None:
+    assert await prover.port.verify(prover.name, proof, (0,)) is False
+    assert await prover.port.verify(prover.name, proof, (0, 0, 0)) is False
+    assert await prover.port.verify(prover.name, proof, (0, FIELD_MODULUS)) is False
+    assert await prover.port.verify(prover.name, proof + bytes(32), (0, 0)) is False
+    assert await prover.port.verify(prover.name, proof[:-32], (0, 0)) is False
     swapped = proof[3 * POINT_BYTES : 4 * POINT_BYTES] + proof[POINT_BYTES : 3 * POINT_BYTES] + proof[:POINT_BYTES]
-    assert await prover.verify(swapped + proof[4 * POINT_BYTES :], (0, 0)) is False
-    assert await prover.verify(proof[:POINT_BYTES] * 4 + proof[4 * POINT_BYTES :], (0, 0)) is False
+    assert await prover.port.verify(prover.name, swapped + proof[4 * POINT_BYTES :], (0, 0)) is False
+    assert await prover.port.verify(prover.name, proof[:POINT_BYTES] * 4 + proof[4 * POINT_BYTES :], (0, 0)) is False
 
 
-def show_on_chain(prover: StepProver, proof: bytes) -> None:
+def show_on_chain(prover: Prover, proof: bytes) -> None:
     """The reusable verifier takes the proof, and none of its mutations."""
     sender, evm = "0x" + "11" * 20, pyrevm.EVM()
     evm.set_balance(sender, 10**18)
@@ -104,13 +125,13 @@ def show_on_chain(prover: StepProver, proof: bytes) -> None:
         assert not holds(proof[:place] + bytes([proof[place] ^ by]) + proof[place + 1 :], [0, 0])
 
 
-async def refuses_what_is_no_step(prover: StepProver, store: FolderStore, page: ContentId) -> None:
+async def refuses_what_is_no_step(prover: Prover, store: FolderStore, page: ContentId) -> None:
     state = train(0)[0]
     off_grid = store.put(save({"x": X * 1000, "y": Y}))
     short, large = store.put(encode_vector(state[:-1])), store.put(encode_vector(state + 16384))
     good = store.put(encode_vector(state))
     for state_id, page_id in ((short, page), (large, page), (good, off_grid), (good, ContentId(bytes(32)))):
-        assert isinstance(await prover.prove(state_id, page_id), Refused)
+        assert isinstance(await prover.port.prove(prover.name, state_id, page_id), Refused)
 
 
 def ok(value: Any) -> Any:

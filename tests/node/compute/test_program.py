@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from node.compute.files import read_grid_page
 from node.compute.program import Program
 from node.packing.manifest import blob_path, read_data_draft, read_model_draft
 from protocols.codec import CODECS
 from protocols.frames import Refusal
+from protocols.training_step import Stepped, compute_step
 
 P = 1060
 PAGE = {"x": np.zeros((4, 64), np.float32), "y": np.zeros((4, 10), np.float32)}
@@ -26,7 +31,7 @@ class Bench:
         self.packed, self.folder = packed, folder
         self.program = Program()
         fields: dict[str, object] = {
-            "parameters": P,
+            "parameters": self.model.parameters,
             "scale_bits": self.model.scale_bits,
             "batch": self.model.batch,
             "x_shape": list(self.model.x_shape),
@@ -39,6 +44,7 @@ class Bench:
             "loss_and_grad": self.blob(self.model.loss_and_grad),
             "predict": self.blob(self.model.predict),
             "initial_state": self.blob(self.model.initial_state),
+            "step": None if self.model.step is None else asdict(self.model.step),
         }
         self.opened = self.program.answer("open", {**fields, **changes})
 
@@ -59,7 +65,7 @@ class Bench:
         return [self.blob(page) for page in self.data.train[:count]]
 
     def train(self, **changes: object) -> Any:
-        outputs = {name: self.path(name) for name in ("weights", "update", "next_error", "carried")}
+        outputs = {name: self.path(name) for name in ("weights", "update", "next_error", "carried", "states")}
         fields = {"state": self.blob(self.model.initial_state), "error": None, "pages": self.pages(5), **outputs}
         return self.program.answer("train", {**fields, **changes})
 
@@ -105,7 +111,7 @@ def test_aggregate_is_the_rule_on_the_updates(bench: Bench) -> None:
 
 
 def test_evaluate_takes_a_state_or_weights(bench: Bench) -> None:
-    pages = [bench.blob(page) for page in bench.data.challenge[:20]]
+    pages = [bench.blob(page) for page in bench.data.held_out[:20]]
     verdict: Any = bench.program.answer("evaluate", {"state": bench.blob(bench.model.initial_state), "pages": pages})
     assert 0 <= verdict["accuracy"] <= 0.5
     assert verdict["loss"] > 0.5
@@ -217,3 +223,52 @@ def test_foreign_code_is_refused(packed_digits: Path, tmp_path: Path) -> None:
 
 def test_nothing_before_open() -> None:
     assert isinstance(Program().answer("train", {}), Refusal)
+
+
+# -- Proved training -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def proved(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("proved")
+    for what in (["model", "--model", "digits-proved", "--rule", "mean"], ["data", "--batch", "8"]):
+        subprocess.run([sys.executable, "-m", "node.packing", *what, "--out", str(folder)], check=True)
+    bench = Bench(folder, tmp_path_factory.mktemp("bench"))
+    assert bench.opened == {}
+    return bench
+
+
+def test_a_proved_step_is_the_protocols(proved: Bench) -> None:
+    """Each state is what `compute_step`, which the circuit is held against, makes of the one before."""
+    reply = proved.train()
+    spec = proved.model.step
+    assert spec is not None
+    assert 0.5 < reply["loss"] < 4
+    states = proved.vector("states").reshape(-1, spec.state_length).astype(np.int64)
+    assert len(states) == 5 + 1
+    assert (states[0] == np.fromfile(proved.blob(proved.model.initial_state), "<i4")).all()
+    for before, after, page in zip(states, states[1:], proved.pages(5), strict=False):
+        x, y = read_grid_page(page, spec)
+        stepped = compute_step(spec, before, x.astype(np.int64), y.astype(np.int64))
+        assert isinstance(stepped, Stepped)
+        assert (stepped.state == after).all()
+    weights = proved.vector("weights")
+    assert (weights == states[-1][: spec.parameters]).all()
+    decoded = CODECS["int8"].decode((proved.folder / "update").read_bytes(), spec.parameters)
+    assert (weights - states[0] == decoded + proved.vector("next_error")).all()
+
+
+def test_a_proved_model_can_be_judged(proved: Bench) -> None:
+    pages = [proved.blob(page) for page in proved.data.held_out[:20]]
+    before = proved.program.answer("evaluate", {"state": proved.blob(proved.model.initial_state), "pages": pages})
+    proved.train(pages=proved.pages(100))
+    after = proved.program.answer("evaluate", {"state": proved.path("weights"), "pages": pages})
+    assert after["loss"] < 0.8 < before["loss"]
+    assert after["accuracy"] > 0.75
+
+
+def test_a_step_that_leaves_its_range_is_refused(proved: Bench) -> None:
+    wild = proved.write("wild", np.full(proved.model.parameters, 1 << 14))
+    refusal = proved.train(state=wild)
+    assert isinstance(refusal, Refusal)
+    assert "out of range" in refusal.reason

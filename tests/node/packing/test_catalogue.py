@@ -125,6 +125,50 @@ if os.environ.get("SKYNET_PROFILE") == "ci":  # the exporter that they need take
         assert main(command) == ExitCode.OK
 
 
+def test_a_described_perceptron_is_packed_for_proved_training(tmp_path: Path) -> None:
+    (tmp_path / "mlp.toml").write_text(MLP)
+    out = tmp_path / "pkg"
+    options = [
+        "--proves",
+        "training",
+        "--optimizer",
+        "sgd",
+        "--momentum",
+        "0.9",
+        "--learning-rate",
+        "0.03",
+        "--batch",
+        "8",
+    ]
+    assert main(["model", "pack", "--spec", str(tmp_path / "mlp.toml"), *options, "--out", str(out)]) == ExitCode.OK
+    draft = manifest.read_model_draft(out)
+    assert draft.onnx is None
+    step = draft.step
+    assert step is not None
+    assert (step.optimizer, step.momentum, step.batch) == ("momentum", 230, 8)
+    assert (draft.scale_bits, draft.learning_rate) == (12, step.learning_rate)
+    assert step.learning_rate == pytest.approx(0.03, rel=1 / 64)
+    assert [tensor.shape for tensor in draft.layout][:2] == [(step.sizes[0], step.sizes[1]), (step.sizes[1],)]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--optimizer", "adam"], "adam can't be proved"),
+        (["--optimizer", "sgd", "--batch", "6"], "power of two"),
+        (["--optimizer", "sgd", "--learning-rate", "1e-7"], "too small to prove"),
+        (["--optimizer", "sgd", "--learning-rate", "1e9"], "learning rate of"),
+    ],
+)
+def test_training_that_cannot_be_proved_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    (tmp_path / "mlp.toml").write_text(MLP)
+    command = ["model", "pack", "--spec", str(tmp_path / "mlp.toml"), "--proves", "training", *options]
+    assert main([*command, "--out", str(tmp_path / "pkg")]) == ExitCode.CONTENT
+    assert said in capsys.readouterr().err
+
+
 def test_cross_entropy_is_the_textbooks() -> None:
     outputs = np.array([[1.0, 2.0, 3.0], [1000.0, 0.0, -1000.0]], np.float32)
     y = np.array([[0, 0, 1], [1, 0, 0]], np.float32)

@@ -41,8 +41,8 @@ def test_our_digits_are_scikit_learns() -> None:
 
 def test_pages_share_out_the_rows(packed_digits: Path) -> None:
     draft = manifest.read_data_draft(packed_digits)
-    assert (len(draft.train), len(draft.challenge), draft.batch) == (359, 90, 4)
-    pages = read_pages(packed_digits, draft.train + draft.challenge)
+    assert (len(draft.train), len(draft.held_out), draft.batch) == (359, 90, 4)
+    pages = read_pages(packed_digits, draft.train + draft.held_out)
     whole = load_digits()
     packed = np.hstack([pages["x"], pages["y"]])
     everything = np.hstack([whole.x, whole.y])
@@ -65,7 +65,7 @@ def test_a_seed_is_a_shuffle(tmp_path: Path) -> None:
 
 def test_permuted_labels_are_everybodys_but_ones_own(tmp_path: Path) -> None:
     draft = pack_data(load_digits(), Split(4, 90, 1, permute_labels=True), tmp_path)
-    pages = read_pages(tmp_path, draft.train + draft.challenge)
+    pages = read_pages(tmp_path, draft.train + draft.held_out)
     whole = load_digits()
     label = {x.tobytes(): y.argmax() for x, y in zip(whole.x, whole.y, strict=True)}
     agreement = np.mean([label[x.tobytes()] == y.argmax() for x, y in zip(pages["x"], pages["y"], strict=True)])
@@ -109,11 +109,11 @@ def test_drafts_become_manifests(packed_digits: Path) -> None:
     package = manifest.finalise_package(model, circuit)
     assert decode_package(encode_package(package)) == package
     assert package.parameters == P
-    sealed = {page: manifest.name_content(page) for page in (*data.train, *data.challenge)}
-    points = {page: (Commitment(bytes(64)), Commitment(page * 2)) for page in data.challenge}
+    sealed = {page: manifest.name_content(page) for page in (*data.train, *data.held_out)}
+    points = {page: (Commitment(bytes(64)), Commitment(page * 2)) for page in data.held_out}
     dataset = manifest.finalise_dataset(data, sealed, points)
     assert decode_dataset(encode_dataset(dataset)) == dataset
-    assert [page.opened for page in dataset.challenge] == list(data.challenge)
+    assert [page.opened for page in dataset.held_out] == list(data.held_out)
     other = Circuit(**{**_fields(circuit), "onnx": ContentId(b"\1" * 32)})
     with pytest.raises(ValueError, match="another model"):
         manifest.finalise_package(model, other)

@@ -1,0 +1,87 @@
+"""What came of a job: who was paid what for which proof, and what may be said of its training.
+
+The one rule: training is `proved` only where every proof is on chain.
+
+Statement E proves the quality of committed weights and nothing about the work, so an evaluation job is `unproved` for
+ever. A T job is `proved` once each worker that a certificate counts has all its drawn steps proved.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from node.client.progress import Happened
+from protocols.chain import Assigned, ChainEvent, ProofAccepted, ProofPolicy, RoundCommitted, Terms, WorkerPaid
+from protocols.ids import Address
+
+# -- Training ------------------------------------------------------------------
+
+UNPROVED, PENDING, PROVED = "unproved", "not yet proved", "proved"
+
+WHY = {
+    UNPROVED: "the proofs show how good committed weights are on drawn held-out pages, not that the work was done",
+    PENDING: "each worker has still to prove steps of its training, which a beacon draws",
+    PROVED: "each worker proved that drawn steps of its training are as it had committed to them; the others were "
+    "not looked at, and that the update it sent is what these steps led to is not proved yet",
+}
+
+
+def judge_training(terms: Terms, events: Iterable[ChainEvent]) -> str:
+    """Return # -- Training ------------------------------------------------------------------
+
+    UNPROVED, PENDING or PROVED from all that the chain has said of a job."""
+    if terms.proof_policy is not ProofPolicy.TRAINING:
+        return UNPROVED
+    seated: tuple[str, ...] = ()
+    counted, proofs = 0, Counter[str]()
+    for event in events:
+        match event:
+            case Assigned(_, workers):
+                seated = workers
+            case RoundCommitted():
+                counted |= event.participants
+            case ProofAccepted(_, worker):
+                proofs[worker] += 1
+            case _:
+                pass
+    owing = [worker for seat, worker in enumerate(seated) if counted >> seat & 1]
+    return PROVED if owing and all(proofs[worker] == terms.samples for worker in owing) else PENDING
+
+
+def describe_training(training: str) -> str:
+    return f"training: {training}"
+
+
+# -- Workers -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PaidWorker:
+    address: Address
+    proofs: tuple[ProofAccepted, ...]
+    """On chain, in their order there."""
+    wanted: int
+    """How many of them there should be."""
+    gas: int
+    """Of the last."""
+    paid_wei: int
+
+    @property
+    def proof_verified(self) -> bool:
+        return len(self.proofs) == self.wanted
+
+
+def find_paid(terms: Terms, happened: Sequence[Happened]) -> list[PaidWorker]:
+    """Return who sat in a job, in seat order, and what each of them earned for which proofs."""
+    seated = [worker for h in happened if isinstance(h.event, Assigned) for worker in h.event.workers]
+    paid_wei = {h.event.worker: h.event.amount_wei for h in happened if isinstance(h.event, WorkerPaid)}
+    proofs = [(h.event, h.gas_used) for h in happened if isinstance(h.event, ProofAccepted)]
+    found = []
+    for worker in seated:
+        mine = [(event, gas_used) for event, gas_used in proofs if event.worker == worker]
+        gas_used = mine[-1][1] if mine else 0
+        verified = tuple(event for event, _ in mine)
+        found.append(PaidWorker(worker, verified, terms.samples, gas_used, paid_wei.get(worker, 0)))
+    return found
