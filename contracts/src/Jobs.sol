@@ -9,6 +9,8 @@ import {IJobs} from "./interfaces/IJobs.sol";
 import {IVerifiers} from "./interfaces/IVerifiers.sol";
 import {IWorkers} from "./interfaces/IWorkers.sol";
 import {Job} from "./libraries/Job.sol";
+import {Proofs} from "./libraries/Proofs.sol";
+import {Rounds} from "./libraries/Rounds.sol";
 import {Statement} from "./libraries/Statement.sol";
 import {Purse} from "./Purse.sol";
 import {Certificate} from "./types/Certificate.sol";
@@ -23,9 +25,11 @@ import {Workers} from "./Workers.sol";
 /// @title Jobs: escrow, seats, certified rounds, verified proofs, settlement.
 /// @notice Has no owner. Money comes in by `post` only and goes out by `withdraw` only; stakes stay in `Workers`, which
 /// this contract creates.
-/// @dev The rules are in the `Job` library; this contract keeps the money, calls the other contracts and logs.
+/// @dev The rules are in the libraries `Job`, `Rounds` and `Proofs`; this contract keeps the money, calls the other contracts and logs.
 contract Jobs is IJobs, EIP712, Purse {
     using Job for Job.State;
+    using Proofs for Job.State;
+    using Rounds for Job.State;
 
     /// @notice A job as it stands.
     struct Summary {

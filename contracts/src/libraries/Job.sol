@@ -1,21 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
-
 import {IBeacon} from "../interfaces/IBeacon.sol";
 import {IJobs} from "../interfaces/IJobs.sol";
-import {Certificate} from "../types/Certificate.sol";
-import {Equivocation} from "../types/Equivocation.sol";
-import {Evidence} from "../types/Evidence.sol";
 import {JobState} from "../types/JobState.sol";
 import {SeatSet} from "../types/SeatSet.sol";
 import {Tally} from "../types/Tally.sol";
 import {ProofPolicy, Terms} from "../types/Terms.sol";
-import {Assignment} from "./Assignment.sol";
 import {Draw} from "./Draw.sol";
-import {MerkleTree} from "./MerkleTree.sol";
-import {Statement} from "./Statement.sol";
 
 /// @title One job: its state and its transitions, the same as `protocols/job`.
 /// @dev    OPEN ─assign→ ASSIGNED ─quorum ready→ TRAINING ─last round→ PROVING ─settle→ SETTLED
@@ -37,12 +29,6 @@ library Job {
     uint64 internal constant AUDIT_WINDOW = 1 days;
     /// @dev Seconds between the last commitment and the beacon that may challenge it.
     uint64 internal constant BEACON_MARGIN = 1;
-
-    /// @dev Order of BN254's scalar field: instances are its elements.
-    uint256 private constant _FIELD = 21888242871839275222246405745257275088548364400416034343698204186575808495617;
-    /// @dev Bytes of the commitments that a proof starts with.
-    uint256 private constant _EVALUATION_PREFIX = 192;
-    uint256 private constant _STEP_PREFIX = 320;
 
     enum Bond {
         NONE,
@@ -145,7 +131,7 @@ library Job {
     /// @return closed Whether this was the last one that the terms allow: the window ends with it.
     function enlist(State storage self, address worker) internal returns (bool closed) {
         self.mustBe(JobState.OPEN);
-        _mustBeBefore(self.deadline);
+        mustBeBefore(self.deadline);
         if (self.applicantOf[worker].bond != Bond.NONE) revert IJobs.AlreadyApplied();
         self.applicantOf[worker].bond = Bond.LOCKED;
         self.applicants.push(worker);
@@ -156,7 +142,7 @@ library Job {
     /// @return workers In seat order.
     function assign(State storage self, bytes32 id, IBeacon beacon) internal returns (address[] memory workers) {
         self.mustBe(JobState.OPEN);
-        _mustBeAfter(self.deadline);
+        mustBeAfter(self.deadline);
         workers = self.applicants;
         uint256 seats = self.seats;
         if (workers.length < seats) revert IJobs.TooFewApplicants(workers.length);
@@ -195,148 +181,6 @@ library Job {
         return true;
     }
 
-    // -- Rounds ------------------------------------------------------------------
-
-    /// @param vote EIP-712 digest that the signers signed.
-    function commit(State storage self, bytes32 id, Certificate calldata certificate, bytes32 vote, IBeacon beacon)
-        internal
-    {
-        _mustBeNext(self, certificate.round);
-        if (certificate.parent != self.certificate) revert IJobs.WrongParent(self.certificate);
-        if (certificate.commitment.length != 64) revert IJobs.BadCommitment();
-        uint256 seats = self.seats;
-        SeatSet participants = certificate.participants;
-        if (participants.isEmpty() || !participants.isWithin(seats)) revert IJobs.WrongParticipants();
-        _checkSignatures(self, certificate, vote);
-        self.participations.add(participants);
-        self.participants[certificate.round] = participants;
-        bytes32 start; // stays zero in an evaluation job
-        if (self.proofPolicy == ProofPolicy.TRAINING) {
-            start = self.start;
-            self.start = keccak256(certificate.commitment);
-        }
-        self.records[certificate.round] = Statement.hashRound(certificate.setRoot, start);
-        self.certificate = Statement.hashCertificate(id, certificate);
-        self.nulled = 0;
-        _advance(self, beacon);
-    }
-
-    function nullify(State storage self, uint32 round, IBeacon beacon) internal {
-        _mustBeNext(self, round);
-        _mustBeAfter(self.deadline);
-        ++self.nulled;
-        _advance(self, beacon);
-    }
-
-    /// @return halted Whether so many dissent that nothing certified can be relied on: what is uncommitted is freed.
-    function dissent(State storage self, address worker, uint32 round, IBeacon beacon) internal returns (bool halted) {
-        self.mustBe(JobState.TRAINING);
-        Seat storage seat = self.seatOf(worker);
-        if (round >= self.round || self.participants[round].isEmpty()) revert IJobs.WrongRound(self.round);
-        if (seat.dissents) revert IJobs.AlreadyDissented();
-        seat.dissents = true;
-        halted = uint256(++self.dissents) * 3 >= self.seats;
-        if (halted) _startProving(self, beacon);
-    }
-
-    // -- Double votes ------------------------------------------------------------
-
-    /// @param first EIP-712 digest of the first ballot.
-    /// @param second EIP-712 digest of the second ballot.
-    /// @return locked Whether the stake is still locked for this job.
-    function convict(
-        State storage self,
-        address worker,
-        Equivocation calldata votes,
-        bytes32 first,
-        bytes32 second
-    ) internal returns (bool locked) {
-        Seat storage seat = self.seatOf(worker);
-        if (self.state >= JobState.SETTLED) _mustBeBefore(self.deadline);
-        Applicant storage applicant = self.applicantOf[worker];
-        if (seat.punished || applicant.bond == Bond.SLASHED) revert IJobs.AlreadyPunished();
-        if (Statement.hashChoice(votes.first) == Statement.hashChoice(votes.second)) revert IJobs.SameVote();
-        if (_recover(first, votes.first.signature) != worker) revert IJobs.BadSignature(applicant.seat);
-        if (_recover(second, votes.second.signature) != worker) revert IJobs.BadSignature(applicant.seat);
-        locked = applicant.bond == Bond.LOCKED;
-        seat.punished = true;
-        applicant.bond = Bond.SLASHED;
-    }
-
-    // -- Proofs ------------------------------------------------------------------
-
-    /// @notice Checks everything about a submitted proof but the proof.
-    function checkEvidence(
-        State storage self,
-        bytes32 id,
-        address worker,
-        uint32 sample,
-        Evidence calldata evidence,
-        bytes calldata proof,
-        IBeacon beacon
-    ) internal view {
-        if (sample >= self.samples) revert IJobs.WrongSample(self.samples);
-        Seat storage seat = self.seatOf(worker);
-        if ((seat.accepted >> sample) & 1 == 1) revert IJobs.AlreadyAccepted();
-        (uint32 round, uint32 step, uint32 page) = self.drawSample(id, worker, sample, beacon);
-        if (evidence.round != round || evidence.step != step || evidence.page != page) {
-            revert IJobs.WrongDraw(round, step, page);
-        }
-        bool isStep = self.proofPolicy == ProofPolicy.TRAINING;
-        if (proof.length < (isStep ? _STEP_PREFIX : _EVALUATION_PREFIX)) revert IJobs.ProofTooShort();
-        _checkSet(self, id, worker, evidence);
-        if (isStep) _checkStep(self, id, worker, evidence, proof);
-        else _checkEvaluation(self, id, worker, evidence, proof);
-        _checkPage(self, evidence, proof);
-    }
-
-    /// @return loss What an evaluation proof says; zero for a step, which says nothing but that it was done.
-    function readInstances(State storage self, uint256[] calldata instances) internal view returns (uint256 loss) {
-        if (self.proofPolicy == ProofPolicy.EVALUATION) {
-            if (instances.length != 1 || instances[0] >= _FIELD) revert IJobs.BadInstances();
-            return instances[0];
-        }
-        if (instances.length == 0) revert IJobs.StepUnproved();
-        for (uint256 i = 0; i < instances.length; ++i) {
-            if (instances[i] != 0) revert IJobs.StepUnproved();
-        }
-    }
-
-    /// @return earns Whether `loss` is within the bound.
-    function accept(State storage self, address worker, uint32 sample, uint256 loss) internal returns (bool earns) {
-        Seat storage seat = self.seatOf(worker);
-        earns = self.maxLoss == 0 || loss <= self.maxLoss;
-        seat.accepted |= uint32(1) << sample;
-        if (!earns) seat.forfeits = true;
-    }
-
-    /// @notice Reverts before the job's beacon round is out, and for who took no part.
-    /// @return round One of the rounds in which the worker took part.
-    /// @return step The inner step to prove; in evaluation jobs the number of steps.
-    /// @return page What that step trained on; in evaluation jobs one of the challenge pages.
-    function drawSample(State storage self, bytes32 id, address worker, uint32 sample, IBeacon beacon)
-        internal
-        view
-        returns (uint32 round, uint32 step, uint32 page)
-    {
-        if (!self.applicantOf[worker].seated) revert IJobs.NotSeated();
-        uint256 index = self.applicantOf[worker].seat;
-        uint256 participations = self.participations.count(index);
-        if (participations == 0) revert IJobs.NotSeated();
-        bytes32 seed = Draw.challengeSeed(id, worker, self.certificate, beacon.randomness(self.beaconRound));
-        uint256 left = Draw.participation(seed, sample, participations);
-        while (true) {
-            if (self.participants[round].has(index)) {
-                if (left == 0) break;
-                --left;
-            }
-            ++round;
-        }
-        if (self.proofPolicy == ProofPolicy.EVALUATION) return (round, self.steps, Draw.below(seed, sample, self.pages));
-        step = Draw.below(seed, sample, self.steps);
-        page = uint32(Assignment.page(id, self.pages, self.seats, index, round, step));
-    }
-
     // -- Ends --------------------------------------------------------------------
 
     function cancel(State storage self, address sender) internal returns (uint128 refund) {
@@ -350,10 +194,10 @@ library Job {
         if (state == JobState.OPEN) {
             // With enough applicants there is time for somebody to assign them.
             bool complete = self.applicants.length >= self.seats;
-            _mustBeAfter(complete ? self.deadline + self.readyWindow : self.deadline);
+            mustBeAfter(complete ? self.deadline + self.readyWindow : self.deadline);
         } else {
             self.mustBe(JobState.ASSIGNED);
-            _mustBeAfter(self.deadline);
+            mustBeAfter(self.deadline);
         }
     }
 
@@ -418,7 +262,15 @@ library Job {
 
     function mustBeProving(State storage self) internal view {
         self.mustBe(JobState.PROVING);
-        _mustBeBefore(self.deadline);
+        mustBeBefore(self.deadline);
+    }
+
+    function mustBeBefore(uint64 deadline) internal view {
+        if (block.timestamp >= deadline) revert IJobs.TooLate(deadline);
+    }
+
+    function mustBeAfter(uint64 deadline) internal view {
+        if (block.timestamp < deadline) revert IJobs.TooEarly(deadline);
     }
 
     function seatOf(State storage self, address worker) internal view returns (Seat storage) {
@@ -476,100 +328,6 @@ library Job {
         self.maxApplicants = uint16(terms.maxApplicants);
         self.samples = uint8(terms.samples);
         self.proofPolicy = terms.proofPolicy;
-    }
-
-    function _mustBeBefore(uint64 deadline) private view {
-        if (block.timestamp >= deadline) revert IJobs.TooLate(deadline);
-    }
-
-    function _mustBeAfter(uint64 deadline) private view {
-        if (block.timestamp < deadline) revert IJobs.TooEarly(deadline);
-    }
-
-    function _mustBeNext(State storage self, uint32 round) private view {
-        self.mustBe(JobState.TRAINING);
-        if (round != self.round) revert IJobs.WrongRound(self.round);
-    }
-
-    function _checkSignatures(State storage self, Certificate calldata certificate, bytes32 vote) private view {
-        uint256 seats = self.seats;
-        SeatSet signers = certificate.signers;
-        uint256 signed = signers.count();
-        if (!signers.isWithin(seats) || signed != certificate.signatures.length) revert IJobs.WrongSigners();
-        if (signed < quorum(seats)) revert IJobs.NoQuorum(quorum(seats));
-        uint256 next = 0;
-        for (uint256 i = 0; i < seats; ++i) {
-            if (!signers.has(i)) continue;
-            if (_recover(vote, certificate.signatures[next++]) != self.seated[i].worker) revert IJobs.BadSignature(i);
-        }
-    }
-
-    /// @return signer The zero address, which has no seat, where this is no signature.
-    function _recover(bytes32 digest, bytes calldata signature) private pure returns (address signer) {
-        (signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
-    }
-
-    function _advance(State storage self, IBeacon beacon) private {
-        if (++self.round < self.rounds && self.nulled < MAX_NULLED) {
-            self.deadline = uint64(block.timestamp) + self.roundTimeout;
-        } else {
-            _startProving(self, beacon);
-        }
-    }
-
-    function _startProving(State storage self, IBeacon beacon) private {
-        self.state = JobState.PROVING;
-        self.beaconRound = beacon.roundAt(uint64(block.timestamp) + BEACON_MARGIN);
-        self.deadline = beacon.timeOf(self.beaconRound) + self.proofWindow;
-    }
-
-    function _checkSet(State storage self, bytes32 id, address worker, Evidence calldata evidence) private view {
-        SeatSet participants = self.participants[evidence.round];
-        bytes memory entry = Statement.encodeSetLeaf(id, evidence.round, worker, evidence.update, evidence.leaves);
-        uint256 rank = participants.rank(self.applicantOf[worker].seat);
-        if (evidence.setPath.length != MerkleTree.depth(participants.count())) revert IJobs.NotInSet();
-        bytes32 setRoot = MerkleTree.rootOf(entry, rank, evidence.setPath);
-        if (Statement.hashRound(setRoot, evidence.start) != self.records[evidence.round]) revert IJobs.NotInSet();
-    }
-
-    /// @dev An evaluation proof starts with C(θ), C(x), C(y), and the receipt has one leaf: the weights after all steps.
-    function _checkEvaluation(
-        State storage self,
-        bytes32 id,
-        address worker,
-        Evidence calldata evidence,
-        bytes calldata proof
-    ) private view {
-        bytes memory leaf = Statement.encodeStepLeaf(id, worker, evidence.round, self.steps, proof[0:64]);
-        if (!MerkleTree.contains(evidence.leaves, leaf, 0, 1, evidence.leafPath)) revert IJobs.NotInReceipt();
-    }
-
-    /// @dev A proof of a step starts with C(state), C(x), C(y), C(next state), C(hints). The receipt has a leaf for the
-    /// state before each step and one for the last; both neighbours are compared, since next is what the step makes of
-    /// state. A worker could begin anywhere, so its first state is compared with where the round began; optimizer state
-    /// begins with zeros, which add nothing to a commitment.
-    function _checkStep(
-        State storage self,
-        bytes32 id,
-        address worker,
-        Evidence calldata evidence,
-        bytes calldata proof
-    ) private view {
-        uint256 step = evidence.step;
-        if (step == 0 && keccak256(proof[0:64]) != evidence.start) revert IJobs.WrongStart();
-        bytes memory leaf = Statement.encodeStepLeaf(id, worker, evidence.round, step, proof[0:64]);
-        bytes memory next = Statement.encodeStepLeaf(id, worker, evidence.round, step + 1, proof[192:256]);
-        uint256 width = uint256(self.steps) + 1;
-        if (!MerkleTree.containsPair(evidence.leaves, leaf, next, step, width, evidence.leafPath, evidence.nextPath)) {
-            revert IJobs.NotInReceipt();
-        }
-    }
-
-    function _checkPage(State storage self, Evidence calldata evidence, bytes calldata proof) private view {
-        bytes memory page = Statement.encodePageLeaf(evidence.page, proof[64:128], proof[128:192]);
-        if (!MerkleTree.contains(self.pagesRoot, page, evidence.page, self.pages, evidence.pagePath)) {
-            revert IJobs.NotInPages();
-        }
     }
 
     function _end(State storage self, JobState state) private returns (uint128 refund) {
