@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from protocols.abi import ZERO_ADDRESS
+from protocols.autonat import Reachability
 from protocols.chain import Call
 from protocols.chain_follow import Head, Located
 from protocols.eip712 import Domain, Statement
@@ -90,6 +91,10 @@ class Network(Protocol):
     @property
     def record(self) -> str:
         """Our signed node record, `enr:…`; empty where there is none."""
+
+    @property
+    def reachability(self) -> Reachability:
+        """Whether others can dial us, as they say."""
 
     def connected(self) -> tuple[PeerId, ...]:
         """Sorted."""

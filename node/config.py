@@ -192,6 +192,10 @@ class P2pConfig:
     """Held for one peer: bytes that wait on its streams, frames that are worked on, answers on their way."""
     max_memory_mib: Annotated[int, between(LEAST_MEMORY_MIB, 2**20)] = 1024
     """The same for all peers; at least max_peer_memory_mib."""
+    relay_circuits: Annotated[int, between(0, 1024)] = 64
+    """A full node hands on bytes between peers that can't dial each other, in so many circuits at a time."""
+    relay_mib: Annotated[int, between(1, 2**20)] = 64
+    """Of each circuit, which also ends after half an hour."""
     upload_kib_s: Annotated[int, between(0, 2**24)] = 0
     """To all peers together; 0 is as much as the line takes."""
     download_kib_s: Annotated[int, between(0, 2**24)] = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from actors.ports import Network, NoAnswer, Responder, Validator
+from protocols.autonat import Reachability
 from protocols.ids import PeerId, PubsubTopic
 
 DOWN = NoAnswer("the transport is down")
@@ -38,6 +39,10 @@ class Link:
     @property
     def record(self) -> str:
         return self._network.record if self._network else ""
+
+    @property
+    def reachability(self) -> Reachability:
+        return self._network.reachability if self._network else Reachability.UNKNOWN
 
     def connected(self) -> tuple[PeerId, ...]:
         return self._network.connected() if self._network else ()

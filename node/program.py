@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -31,16 +30,18 @@ from node.chain_link import connect_chain
 from node.client.pack import Report
 from node.client.rotation import CAPABILITIES
 from node.client.session import Session
-from node.config import ADDRESS_FILE, Config, jobs_address, keys_folder
+from node.config import Config, jobs_address, keys_folder
 from node.errors import CallReverted, ChainError, ConfigError, split_advice
 from node.identity import Keys, NodeVault, load_keys, peer_id
 from node.key_file import find_passphrase
 from node.sandbox.policy import Findings, describe_applied, describe_missing, find_lacking
 from node.signer import Voice, open_signer
+from node.standing import keep_standing
 from node.store import DiskStore, open_store
 from node.supervision.supervisor import Supervisor
 from node.wiring import House, Settings, World
 from protocols.chain import Register
+from protocols.circuit import CircuitLimits
 from protocols.eip712 import Binding, Domain
 from protocols.ids import Wei
 from protocols.message import NAMES
@@ -126,6 +127,7 @@ def _network_config(config: Config, role: Role) -> LibP2PConfig:
         tls_certificate=p2p.tls_certificate,
         tls_key=p2p.tls_key,
         tls_authorities=p2p.tls_authorities,
+        circuits=CircuitLimits(circuits=p2p.relay_circuits, bytes=p2p.relay_mib * MIB),
         role=role,
         content_topics=tuple(content_topic(kind) for kind in sorted({"job", *NAMES.values()})),
     )
@@ -230,7 +232,7 @@ async def run_node(config: Config, path: Path) -> None:
             await _register(parts)
         house = parts.house(offers_work=config.work.offered, hosts_jobs=config.work.hosted)
         await nursery.start(_start, house)
-        _write_addresses(config.data_dir, house.link)
+        nursery.start_soon(keep_standing, config.data_dir, house.link)
         log.info("listening", peer=house.link.peer, addresses=house.link.addresses, wallet=parts.vault.wallet)
 
 
@@ -248,13 +250,6 @@ async def _report_sandbox(config: Config) -> None:
 
 async def _start(runs: House | Supervisor, *, task_status: Any) -> None:
     await runs.run(task_status=task_status)
-
-
-def _write_addresses(folder: Path, link: Network) -> None:
-    """Leave our addresses where a person, or a script, finds what to give to `--peer`, and a record for node lists."""
-    temporary = folder / f"{ADDRESS_FILE}.new"
-    temporary.write_text(json.dumps({"addresses": link.addresses, "record": link.record}) + "\n")
-    temporary.replace(folder / ADDRESS_FILE)
 
 
 async def _require_voice(parts: Parts, path: Path) -> None:

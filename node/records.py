@@ -136,6 +136,22 @@ def _damaged(path: Path) -> DataError:
     )
 
 
+def read_beside(path: Path, kind: str) -> list[tuple[bytes, bytes]]:
+    """(key, value) of a kind, read only, whether or not a node has the file open. Raises DataError."""
+    if not path.exists():
+        return []
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=limits.STORE_BUSY_S)
+    try:
+        if _pragma(connection, "application_id") != APPLICATION_ID:
+            raise DataError(path, "is not a SkyNet database", "choose another data_dir")
+        rows = connection.execute("SELECT key, value FROM records WHERE kind = ? ORDER BY key", (kind,))
+        return [(bytes(key), bytes(value)) for key, value in rows]
+    except sqlite3.DatabaseError as error:
+        raise DataError(path, str(error), "try again; if it stays so, restore a backup") from None
+    finally:
+        connection.close()
+
+
 # -- Records -------------------------------------------------------------------
 
 

@@ -329,7 +329,13 @@ def _dials(book: Book, now_s: float) -> Step:
     due.sort(key=lambda item: (item[1].failures, _crowd(crowds, item[1]), -item[1].score, item[0]))
     chosen = due[:wanted]
     dialling = book.dialling | {peer for peer, _ in chosen}
-    return replace(book, dialling=dialling), tuple(Dial(peer, contact.addresses) for peer, contact in chosen)
+    dials = (Dial(peer, tuple(sorted(c.addresses, key=_is_relayed))) for peer, c in chosen)
+    return replace(book, dialling=dialling), tuple(dials)
+
+
+def _is_relayed(address: str) -> bool:
+    """A relay's line is the last resort."""
+    return "/p2p-circuit/" in address
 
 
 def _hello(book: Book, now_s: float) -> Step:

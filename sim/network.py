@@ -27,6 +27,7 @@ from actors.ports import (
     Responder,
     Validator,
 )
+from protocols.autonat import Reachability
 from protocols.discovery import peer_of
 from protocols.ids import PeerId, PubsubTopic
 from protocols.verdict import Accept, Reject
@@ -210,6 +211,10 @@ class SimHost:
     @property
     def record(self) -> str:
         return ""
+
+    @property
+    def reachability(self) -> Reachability:
+        return Reachability.PUBLIC
 
     def connected(self) -> tuple[PeerId, ...]:
         return tuple(sorted(self.neighbours))

@@ -6,6 +6,7 @@
     skynet job submit|watch|result|list|show|cancel
     skynet model pack FILE.py:NAME|--spec FILE.toml --out DIR
     skynet model|data publish|list|buy|deliver|refund|delist
+    skynet peers                       whom the node of a configuration knows, and whether it can be reached
     skynet wallet show|fund|withdraw|stake|unbond|backup|restore|rotate|sweep
 
 `--config` (or SKYNET_CONFIG) is the requester's own node.toml: `skynet-node init --dir me --network local`.
@@ -44,6 +45,10 @@ def _command(options: argparse.Namespace) -> Command:
             from node.cli.demo import demo
 
             return demo
+        case "peers", _:
+            from node.cli.peers import peers
+
+            return peers
         case "devchain", _:
             from node.cli.chain import devchain
 
@@ -101,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_trade(model, "a model")
     data = commands.add_parser("data", help="sell and buy data").add_subparsers(dest="what", required=True)
     _add_trade(data, "data")
+    _add_common(commands.add_parser("peers", help="whom a node knows, and whether others can reach it"))
     _add_wallet(commands.add_parser("wallet", help="the wallet of a configuration"))
     _add_json(deploy)
     return parser

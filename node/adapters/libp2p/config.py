@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from protocols.circuit import CircuitLimits
 from protocols.ids import ContentTopic
 from protocols.waku import MIN_OWN_CLUSTER
 from protocols.waku_filter import MAX_CONTENT_TOPICS
@@ -55,6 +56,8 @@ class LibP2PConfig:
     download_kib_s: int = 0
     name_servers: tuple[str, ...] = ()
     """`IP` or `IP:PORT`, asked for node lists; the system's where none is named."""
+    circuits: CircuitLimits = field(default_factory=CircuitLimits)
+    """What a full node gives to peers that can't be dialled; 0 circuits is nothing."""
     tls_certificate: Path | None = None
     """Chain in PEM, for listening on addresses that end in /tls/ws."""
     tls_key: Path | None = None

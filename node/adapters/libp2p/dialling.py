@@ -14,6 +14,7 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from node.adapters.libp2p.circuit import is_circuit
 from node.adapters.libp2p.websocket import is_secure
 from protocols.ids import PeerId
 
@@ -30,13 +31,15 @@ class BadAddress(ValueError):
 class Target:
     peer: PeerId
     address: Multiaddr
-    """Without /p2p/<peer>."""
+    """Without /p2p/<peer>, but of a circuit, whose relay must know it."""
 
 
 def parse_target(address: str) -> Target:
     try:
         whole = Multiaddr(address)
-        peer = ID.from_base58(whole.value_for_protocol("p2p")).to_base58()
+        peer = ID.from_base58(str(whole).rpartition("/p2p/")[2]).to_base58()
+        if is_circuit(whole):
+            return Target(PeerId(peer), whole)
         return Target(PeerId(peer), whole.decapsulate(Multiaddr(f"/p2p/{peer}")))
     except Exception as error:
         raise BadAddress(f"{address:.200}: want /ip4/…/tcp/…/p2p/…: {error}") from error
@@ -82,7 +85,7 @@ async def connect(swarm: Any, peer: PeerId, addresses: Sequence[Multiaddr]) -> s
 
     with scope:
         async with trio.open_nursery() as nursery:
-            for address in addresses[:MAX_ADDRESSES]:
+            for address in sorted(addresses[:MAX_ADDRESSES], key=is_circuit):  # a relay's line is the last resort
                 failed = trio.Event()
                 nursery.start_soon(attempt, address, failed)
                 with trio.move_on_after(STAGGER_S):

@@ -29,6 +29,7 @@ from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
+from node.adapters.libp2p.circuit import Circuits
 from node.adapters.libp2p.config import LibP2PConfig
 from node.adapters.libp2p.memory import MIB, Memory
 from node.adapters.libp2p.mplex import MPLEX, BoundedMplex
@@ -68,6 +69,7 @@ def build_host(config: LibP2PConfig, identity_seed: bytes) -> BasicHost:
     announce = [Multiaddr(a) for a in config.announce] or None
     host = ReservedHost(swarm, announce_addrs=announce, disable_identify_address_discovery=True)
     host.remove_stream_handler(IDENTIFY_PUSH)
+    swarm.circuits.attach(host)
     return host
 
 
@@ -138,7 +140,8 @@ class MendedSwarm(Swarm):  # type: ignore[misc]  # libp2p publishes no types
             inbound_stream_protocol_negotiation_timeout=NEGOTIATION_S,
         )
         retry = RetryConfig(max_retries=0)  # callers retry, and try other addresses first
-        transports = [WatchedTCP(), WebSocket(_watch, load_server_tls(config), load_client_tls(config))]
+        self.circuits = Circuits()
+        transports = [self.circuits, WatchedTCP(), WebSocket(_watch, load_server_tls(config), load_client_tls(config))]
         super().__init__(peer, store, upgrader, transports=transports, retry_config=retry, connection_config=limits)
 
         self.auto_connector = IdleConnector(self)

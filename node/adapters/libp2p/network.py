@@ -14,6 +14,7 @@ from multiaddr import Multiaddr
 
 from actors.ports import Gossip, Network, NoAnswer, Outbox, PeerEvent, Responder, Validator
 from node.adapters.dns import Names
+from node.adapters.libp2p.circuit import CircuitRelay
 from node.adapters.libp2p.client import Client
 from node.adapters.libp2p.config import LibP2PConfig, Role
 from node.adapters.libp2p.dialling import BadAddress, connect, is_peer_id, parse_target, resolve
@@ -23,11 +24,14 @@ from node.adapters.libp2p.lists import read_list
 from node.adapters.libp2p.peer_exchange import PeerExchange
 from node.adapters.libp2p.peers import Peers
 from node.adapters.libp2p.queue import SheddingQueue
+from node.adapters.libp2p.reach import Reach
 from node.adapters.libp2p.records import RecordKey
 from node.adapters.libp2p.relay import RelayCounts, RelayShell
 from node.adapters.libp2p.requests import Requests
 from node.adapters.libp2p.service import Archive, Service, ServiceCounts
 from node.adapters.libp2p.streams import Stream, StreamFault, is_connected, peer_of
+from protocols.autonat import AUTONAT, Reachability
+from protocols.circuit import HOP, STOP, Relaying
 from protocols.enr import to_text
 from protocols.ids import PeerId, PubsubTopic
 from protocols.waku import METADATA, RELAY, Metadata
@@ -98,6 +102,20 @@ class LibP2PNetwork(Network):
             on_admitted=self._relay.add_peer,
             on_lost=self._on_lost,
         )
+        self._reachable = Reach(host, self._swarm.circuits, self._listened, self._peers.admitted)
+        self._serve(AUTONAT, self._reachable.serve)
+        self._serve(STOP, self._swarm.circuits.serve_stop)
+        self._circuit_relay: CircuitRelay | None = None
+        if config.role is Role.FULL and config.circuits.circuits:
+            self._circuit_relay = CircuitRelay(
+                host,
+                self._swarm.circuits,
+                Relaying(config.circuits),
+                prefix_of=self._peers.prefix_of,
+                addresses=self._listened,
+                time_s=time_s,
+            )
+            self._serve(HOP, self._circuit_relay.serve_hop)
         self._swarm.register_notifee(self._peers)
         host.set_stream_handler(METADATA, self._peers.serve_metadata)
         self._serve(FILTER_PUSH if config.role is Role.LIGHT else RELAY, self._relay.serve)
@@ -112,7 +130,15 @@ class LibP2PNetwork(Network):
 
     @property
     def addresses(self) -> tuple[str, ...]:
+        return (*self._listened(), *self._reachable.addresses)
+
+    def _listened(self) -> tuple[str, ...]:
         return tuple(str(address) for address in self._host.get_addrs())
+
+    @property
+    def reachability(self) -> Reachability:
+        """Whether others can dial us, as they say."""
+        return self._reachable.reachability
 
     @property
     def record(self) -> str:
@@ -192,6 +218,9 @@ class LibP2PNetwork(Network):
     def _on_lost(self, peer: PeerId) -> None:
         self._relay.remove_peer(peer)
         self._requests.forget(peer)
+        self._reachable.forget(peer)
+        if self._circuit_relay:
+            self._circuit_relay.relaying.forget(peer)
 
     def _disconnect_soon(self, peer: PeerId, reason: str) -> None:
         self._nursery.start_soon(self._peers.disconnect, peer, reason)
@@ -255,6 +284,7 @@ class LibP2PNetwork(Network):
     def _start(self, gossip: Outbox[Gossip], events: Outbox[PeerEvent]) -> None:
         self._nursery.start_soon(self._relay.beat)
         self._nursery.start_soon(self._peers.announce, events)
+        self._nursery.start_soon(self._reachable.run)
         if self._service:
             self._nursery.start_soon(self._service.run)
         self._nursery.start_soon(self._hand_over, gossip)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from actors.ports import NoAnswer
+from node.adapters.libp2p.circuit import is_circuit
 from node.adapters.libp2p.client import Client
 from node.adapters.libp2p.config import LibP2PConfig, Role
 from node.adapters.libp2p.records import Description, RecordKey, addresses_of, make_record, read_record
@@ -55,7 +56,9 @@ class PeerExchange:
 
     def own(self) -> bytes:
         """Return our record, as of now."""
-        addresses, now_s = self._addresses(), trio.current_time()
+        # Whoever has places at relays has them because nobody reaches it otherwise.
+        addresses = tuple(sorted(self._addresses(), key=lambda address: not is_circuit(address)))
+        now_s = trio.current_time()
         if self._own is None or (self._own[0] != addresses and now_s >= self._own[1] + OURS_S):
             sharding = Sharding(self._config.cluster, tuple(range(self._config.shards)))
             described = Description(addresses, sharding, self._capabilities)

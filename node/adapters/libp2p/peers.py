@@ -72,6 +72,11 @@ class Peers(INotifee):  # type: ignore[misc]  # libp2p publishes no types
     def admitted(self) -> tuple[PeerId, ...]:
         return tuple(sorted(peer for peer, session in self._sessions.items() if session.admitted))
 
+    def prefix_of(self, peer: PeerId) -> Prefix:
+        """Where a connected peer is."""
+        session = self._sessions.get(peer)
+        return NEAR if session is None else session.prefix
+
     async def wait_settled(self, peer: PeerId) -> PeerId | NoAnswer:
         """Wait until a connected peer is admitted or refused."""
         session = self._sessions.get(peer)
