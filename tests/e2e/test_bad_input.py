@@ -119,6 +119,7 @@ async def test_faults_on_a_chain_that_was_killed_and_came_back(tmp_path: Path, c
         wallet = await shell.run("skynet wallet show --config rich/node.toml --json")
         assert wallet.json["balance_wei"] == 15 * 10**17
         good = (tmp_path / "rich" / "node.toml").read_text()
+        shutil.copytree(tmp_path / "poor", tmp_path / "broke")
         shutil.copytree(tmp_path / "rich", tmp_path / "id")  # a folder of its own: the rich one is in use meanwhile
         (tmp_path / "id" / "node.toml").write_text(good.replace("chain_id = 31337", "chain_id = 31338"))
         (tmp_path / "rich" / "jobs.toml").write_text(re.sub(r'jobs = "0x\w+"', f'jobs = "0x{"11" * 20}"', good))
@@ -133,7 +134,7 @@ async def test_faults_on_a_chain_that_was_killed_and_came_back(tmp_path: Path, c
                     "no contract at this address on chain 31337; correct",
                 ),
                 ("skynet-node --config poor/node.toml", 9, r"wallet 0x\w+: holds 0 wei, but registering takes"),
-                (f"skynet job submit job.toml --peer {NOBODY} --config poor/node.toml", 9, "but this job takes"),
+                (f"skynet job submit job.toml --peer {NOBODY} --config broke/node.toml", 9, "but this job takes"),
                 (f"skynet job submit job.toml --peer {NOBODY} --config rich/node.toml", 10, "tcp/1.*no peer answers;"),
                 (f"skynet job show {JOB} --config rich/node.toml", 12, "chain 31337 has no such job; check the id"),
                 (f"skynet job cancel {JOB} --config rich/node.toml", 12, "chain 31337 has no such job; check the id"),
