@@ -11,7 +11,8 @@ from protocols.chain import Apply, Assign, DeliverKeys, Post, Ready, Terms
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules here that are no tests
 
-from job_twin import NONCE, TERMS, Station, Twin
+from job_author import NONCE, TERMS
+from job_twin import Station, Twin
 
 
 @pytest.fixture

@@ -83,6 +83,13 @@ def recover(digest: Digest, signature: bytes) -> Address | None:
     return checksum_address(keccak256(point.format(compressed=False)[1:])[12:])
 
 
+def sign_registration(chain_id: int, workers: Address, account: Account, stake_wei: int) -> Register:
+    node_key, encryption_key = keccak256(b"node" + account.key.secret), keccak256(b"box" + account.key.secret)
+    binding = Binding(account.address, node_key, encryption_key, Digest(bytes(32)))
+    signature = sign(account, compute_digest(Domain(chain_id, workers), binding))
+    return Register(node_key, encryption_key, Digest(bytes(32)), signature, Wei(stake_wei))
+
+
 # -- ABI -----------------------------------------------------------------------
 
 
@@ -176,27 +183,75 @@ def translate(call: Call) -> tuple[str, str, tuple[Any, ...]]:
             return "Jobs", type(call).__name__.lower(), (job,)
 
 
+def read_calldata(interface: Interface, contract: str, data: bytes) -> Call:
+    """What `translate` made this of; raises KeyError for another function. A stake is not in the data."""
+    function = next(name for name, selector in interface.selectors.items() if selector == data[:4])
+    values = _checked(_tupled(decode(_types(interface.functions[function]["inputs"]), data[4:])))
+    kind = _KINDS[contract, function]
+    match function:
+        case "register" if contract == "Verifiers":
+            return RegisterKey(tuple(int.from_bytes(word, "big") for word in values[0]))
+        case "register":
+            return Register(*values, Wei(0))
+        case "topUp":
+            return TopUp(Wei(0))
+        case "post":
+            return Post(_terms(values[0]), values[1])
+        case "commitRound":
+            return CommitRound(values[0], chain.Certificate(*values[1]))
+        case "reportEquivocation":
+            number, parent, *ballots = values[2]
+            first, second = (chain.Ballot(*ballot) for ballot in ballots)
+            return ReportEquivocation(values[0], values[1], chain.Equivocation(number, parent, first, second))
+        case "submitProof":
+            job, worker, sample, evidence, proof, instances, words = values
+            key = tuple(int.from_bytes(word, "big") for word in words)
+            return SubmitProof(job, worker, sample, chain.Evidence(*evidence), proof, instances, key)
+    built: Any = kind
+    return built(*values)  # type: ignore[no-any-return]
+
+
+_KINDS: dict[tuple[str, str], type[Call]] = {
+    ("Workers", "register"): Register,
+    ("Workers", "withdraw"): WithdrawStake,
+    ("Workers", "unbond"): Unbond,
+    ("Workers", "topUp"): TopUp,
+    ("Verifiers", "register"): RegisterKey,
+    ("Jobs", "applyFor"): Apply,
+    **{
+        ("Jobs", kind.__name__[0].lower() + kind.__name__[1:]): kind
+        for kind in (
+            Post, Assign, DeliverKeys, Ready, CommitRound, NullRound, Dissent, ReportEquivocation, SubmitProof, Settle,
+            Cancel, Expire, Release, Withdraw, WithdrawIn,
+        )
+    },
+}  # fmt: skip
+
+
 def _event(name: str, values: list[Any]) -> ChainEvent:
     """A `ChainEvent` from one log's values, in the order of the ABI."""
     built: Any = getattr(chain, name)
     if built is JobPosted:
-        terms = Terms(*map(_checked, values[2]))
-        policed = replace(terms, proof_policy=ProofPolicy(terms.proof_policy))
-        values = [*values[:2], policed, *values[3:]]
+        values = [*values[:2], _terms(values[2]), *values[3:]]
     if built is chain.JobEnded:
         values = [values[0], JobState(values[1]), values[2]]
     return built(*map(_checked, values))  # type: ignore[no-any-return]
+
+
+def _terms(values: tuple[Any, ...]) -> Terms:
+    terms = Terms(*map(_checked, values))
+    return replace(terms, proof_policy=ProofPolicy(terms.proof_policy))
 
 
 def _checked(value: Any) -> Any:
     """eth_abi gives addresses in lower case."""
     if isinstance(value, tuple):
         return tuple(map(_checked, value))
-    return _checksum(value) if isinstance(value, str) else value
+    return checksum(value) if isinstance(value, str) else value
 
 
 @cache
-def _checksum(address: str) -> Address:
+def checksum(address: str) -> Address:
     return checksum_address(address_bytes(Address(address)))
 
 
@@ -321,10 +376,7 @@ class World:
         return JobState(self.read("Jobs", "summaryOf", job)[0])
 
     def sign_registration(self, account: Account, stake_wei: int) -> Register:
-        node_key, encryption_key = keccak256(b"node" + account.key.secret), keccak256(b"box" + account.key.secret)
-        binding = Binding(account.address, node_key, encryption_key, Digest(bytes(32)))
-        signature = sign(account, compute_digest(Domain(self.chain_id, self.workers), binding))
-        return Register(node_key, encryption_key, Digest(bytes(32)), signature, Wei(stake_wei))
+        return sign_registration(self.chain_id, self.workers, account, stake_wei)
 
     def _refused(self, data: bytes) -> Refused:
         for interface in self.interfaces.values():

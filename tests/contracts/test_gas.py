@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from contract_world import World, make_account
 from evm_backends import PyEvm
-from job_twin import MANY_PAGES, NONCE, TERMS, TRAINING, Station, Twin
+from job_author import MANY_PAGES, NONCE, TERMS, TRAINING
+from job_twin import Station, Twin
 
 from protocols.chain import (
     Apply,

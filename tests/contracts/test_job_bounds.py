@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from contract_world import Done, make_account
-from job_twin import NONCE, TERMS, Twin
+from job_author import NONCE, TERMS
+from job_twin import Twin
 
 from protocols.chain import (
     Apply,

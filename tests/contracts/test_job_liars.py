@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 from contract_world import BURN, make_account
-from job_twin import TERMS, WORD, Station
+from job_author import TERMS, WORD
+from job_twin import Station
 from test_jobs import drain, prove_all
 
 from protocols.chain import (

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 from contract_world import Refused, World
-from job_twin import BEGINNING, INVALID, NONCE, TERMS, TRAINED_PAGES, TRAINING, WORD, Station, Twin, point_of
+from job_author import BEGINNING, INVALID, NONCE, TERMS, TRAINED_PAGES, TRAINING, WORD, point_of
+from job_twin import Station, Twin
 
 from protocols.assignment import pages_of_round
 from protocols.chain import (

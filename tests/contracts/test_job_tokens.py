@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from contract_world import Done, Refused, sign
 from evm_backends import Account
-from job_twin import NONCE, TERMS, Station, Twin
+from job_author import NONCE, TERMS
+from job_twin import Station, Twin
 from test_jobs import prove_all
 
 from protocols.abi import encode_words

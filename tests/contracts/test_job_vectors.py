@@ -11,23 +11,22 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import pytest
-from contract_world import BURN, Done, World, translate
-from job_twin import INVALID, NONCE, TERMS, Twin
+from contract_world import Done
+from job_author import INVALID, NONCE, TERMS
+from job_twin import Twin
+from vector_format import compute_changes, describe_call, describe_event, observe
 
 from protocols.chain import (
     Apply,
     Assign,
     Cancel,
-    ChainEvent,
     CommitRound,
     DeliverKeys,
     Expire,
-    JobState,
     NullRound,
     Post,
     Ready,
@@ -37,8 +36,8 @@ from protocols.chain import (
     Withdraw,
     WithdrawStake,
 )
-from protocols.ids import Address, Digest, JobId, RoundNumber, Wei
-from protocols.job import UNBONDING_S, Ledger, Revert, compute_free_stake, step
+from protocols.ids import Digest, JobId, RoundNumber, Wei
+from protocols.job import UNBONDING_S, Revert, step
 
 FOLDER = Path(__file__).parents[1] / "vectors/job"
 
@@ -144,49 +143,6 @@ def expired(twin: Twin) -> None:
 
 SCENARIOS: tuple[Callable[[Twin], None], ...] = (settled, slashed, nulled, cancelled, expired)
 
-# -- Writing ---------------------------------------------------------------------------
-
-
-def plain(value: Any) -> Any:
-    """JSON of a value: bytes in hex, wei in decimal."""
-    match value:
-        case bytes():
-            return "0x" + value.hex()
-        case IntEnum():
-            return value.name
-        case bool() | str() | None:
-            return value
-        case int():
-            return value if value < 1 << 53 else str(value)
-        case tuple() | list():
-            return [plain(item) for item in value]
-        case dict():
-            return {str(key): plain(item) for key, item in value.items()}
-    return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-
-
-def describe_event(event: ChainEvent) -> dict[str, Any]:
-    return {"event": type(event).__name__, **plain(event)}
-
-
-def snapshot(ledger: Ledger) -> dict[str, Any]:
-    """Everything that a vector watches, flat."""
-    flat: dict[str, Any] = {"burnt_wei": ledger.burnt_wei}
-    for account, credit in ledger.credits.items():
-        flat[f"credit {account}"] = credit
-    for address, worker in ledger.workers.items():
-        flat[f"stake {address}"] = [compute_free_stake(ledger, address), worker.locked_wei, worker.unbonding_wei]
-    for job_id, job in ledger.jobs.items():
-        flat[f"job {plain(job_id)}"] = {
-            "state": job.state.name,
-            "deadline_s": job.deadline_s,
-            "escrow_wei": job.escrow_wei,
-            "next_round": job.next_round,
-            "parent": plain(job.parent),
-            "beacon_round": job.beacon_round,
-        }
-    return flat
-
 
 def record(scenario: Callable[[Twin], None]) -> dict[str, Any]:
     """Run a scenario on the ledger and write down what it says."""
@@ -196,22 +152,13 @@ def record(scenario: Callable[[Twin], None]) -> dict[str, Any]:
     scenario(twin)
     steps = []
     for transaction in twin.log:
-        before, result = snapshot(ledger), step(ledger, transaction)
-        contract, function, arguments = translate(transaction.call)
-        described: dict[str, Any] = {
-            "call": type(transaction.call).__name__,
-            "sender": transaction.sender,
-            "to": contract,
-            "data": plain(twin.world.interfaces[contract].encode(function, arguments)),
-            "value_wei": transaction.value_wei,
-            "now_s": transaction.now_s,
-        }
+        described, result = describe_call(twin.world, transaction), step(ledger, transaction)
         if isinstance(result, Revert):
             described["reverts"] = result.name
         else:
-            ledger, events = result
+            before, (ledger, events) = ledger, result
             described["events"] = [describe_event(event) for event in events]
-            described["changes"] = {k: v for k, v in snapshot(ledger).items() if before.get(k) != v}
+            described["changes"] = compute_changes(before, ledger)
         steps.append(described)
     return {
         "about": (scenario.__doc__ or scenario.__name__).strip(),
@@ -219,34 +166,6 @@ def record(scenario: Callable[[Twin], None]) -> dict[str, Any]:
         "contracts": {name: twin.world.addresses[name] for name in ("Jobs", "Workers", "Verifiers")},
         "accounts": list(twin.accounts),
         "steps": steps,
-    }
-
-
-# -- Reading ---------------------------------------------------------------------------
-
-
-def observe(world: World, what: str) -> Any:
-    """One watched value, from the chain."""
-    kind, _, name = what.partition(" ")
-    match kind:
-        case "credit":
-            return world.credit(Address(name))
-        case "stake":
-            return [*world.stake(Address(name)), world.unbonding(Address(name))[0]]
-        case "job":
-            return observe_job(world, JobId(bytes.fromhex(name[2:])))
-    return world.balance(BURN)
-
-
-def observe_job(world: World, job: JobId) -> dict[str, Any]:
-    state, _, _, _, number, deadline_s, beacon_round, escrow, parent = world.read("Jobs", "summaryOf", job)
-    return {
-        "state": JobState(state).name,
-        "deadline_s": deadline_s,
-        "escrow_wei": escrow,
-        "next_round": number,
-        "parent": plain(parent),
-        "beacon_round": beacon_round,
     }
 
 

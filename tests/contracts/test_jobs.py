@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from contract_world import BURN, Refused, make_account, sign
 from evm_backends import Account
-from job_twin import INVALID, KEY_WORDS, NONCE, TERMS, WORD, Station, Twin
+from job_author import INVALID, KEY_WORDS, NONCE, TERMS, WORD
+from job_twin import Station, Twin
 
 from protocols.chain import (
     Applied,

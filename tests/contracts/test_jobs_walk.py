@@ -21,7 +21,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from job_twin import INVALID, TERMS, TRAINING, WORD, Twin
+from job_author import INVALID, TERMS, TRAINING, WORD
+from job_twin import Twin
 
 from protocols.chain import (
     Apply,

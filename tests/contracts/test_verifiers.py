@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from contract_world import Done, Refused, World, make_account, sign
 from evm_backends import Backend, PyEvm, PyRevm
-from job_twin import TERMS
+from job_author import TERMS
 
 from protocols.abi import encode_words
 from protocols.chain import (

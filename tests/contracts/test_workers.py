@@ -6,7 +6,8 @@ from dataclasses import astuple, replace
 
 import pytest
 from contract_world import Done, Refused, World, sign
-from job_twin import NONCE, TERMS, Station, Twin
+from job_author import NONCE, TERMS
+from job_twin import Station, Twin
 
 from protocols.chain import Post, StakeAdded, StakeWithdrawn, TopUp, Unbond, WithdrawStake, WorkerRegistered
 from protocols.ids import Digest, Wei
