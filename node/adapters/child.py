@@ -135,6 +135,7 @@ class Child:
         self._turn = trio.Lock()
         self._lost: str | None = None
         self._loss: Loss | None = None
+        self._gone = trio.Event()
 
     @property
     def pid(self) -> int:
@@ -175,6 +176,14 @@ class Child:
                 case _:
                     return answer
 
+    async def end(self, reason: str) -> None:
+        """End it for a fault that its parent saw; a request that waits is refused for that. Idempotent."""
+        if self._lost is None:
+            await self._lose(reason, Loss.OVERDUE)
+
+    async def wait_gone(self) -> None:
+        await self._gone.wait()
+
     async def close(self) -> None:
         """End it and wait until it is gone. Idempotent."""
         if self._lost is None:
@@ -197,7 +206,10 @@ class Child:
         return frames.decode_reply(body) if len(body) == length else Reject(ENDED)
 
     async def _lose(self, reason: str, loss: Loss) -> str:
-        """End the child for its fault and return how that reads."""
+        """End the child for its fault and return how that reads; the first fault counts."""
+        if self._lost is not None:
+            await self._end()
+            return self._lost
         self._lost, self._loss = reason, loss  # nobody else may use it while it ends
         with trio.CancelScope(shield=True):
             if reason == ENDED:
@@ -230,6 +242,7 @@ class Child:
             await self._process.wait()
         finally:
             await self._end()
+            self._gone.set()
             os.close(self._lifeline)
             for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
                 if stream is not None:

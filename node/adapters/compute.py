@@ -27,6 +27,7 @@ from protocols.package import MAX_PATH, Package, TrainingCircuit, decode_package
 from protocols.verdict import Accept, Ignore, Reject, Verdict
 
 WORD_BYTES = 4
+OUTPUTS = 8  # of one request, all of the largest size; lower ends a child whose files were not taken yet
 
 BlobPath = Callable[[ContentId], Path]
 """Where the Store keeps a blob that it has."""
@@ -243,7 +244,9 @@ class ChildCompute:
         largest = 2 * WORD_BYTES * package.parameters + (1 << 20)
         if isinstance(package.circuit, TrainingCircuit):
             largest += WORD_BYTES * package.circuit.step.state_length * MAX_PATH
-        limits = Limits(self._settings.memory_bytes, self._settings.cpu_s, file_bytes=largest)
+        limits = Limits(
+            self._settings.memory_bytes, self._settings.cpu_s, file_bytes=largest, disk_bytes=OUTPUTS * largest
+        )
         environment = compute_environment(self._settings.threads)
         program = Program("node.compute", limits, environment, is_sandbox_demanded=self._settings.is_sandbox_demanded)
         opening = Opening("open", partial(self._open_fields, package), self._settings.deadlines.open_s)

@@ -25,6 +25,8 @@ from actors.ports import Refused
 from node.adapters.child import Child, Log, Loss, Program, start_child
 from protocols.frames import Frame
 
+WATCH_S = 1.0  # between two looks at what a child wrote; higher lets a fast disk fill
+SMALLEST_BYTES = 4096  # what a file takes at least, its name included
 MAX_RESTARTS = 3  # lower and two strokes of the system's memory guard end a job
 
 
@@ -113,6 +115,7 @@ class JobChild:
         child = self._child = await start_child(
             self._nursery, self._program, self._scratch, self._log, inputs=self._inputs
         )
+        self._nursery.start_soon(self._watch_disk, child)
         opening = self._opening
         fields = await self._lend(opening.fields() if callable(opening.fields) else opening.fields)
         opened = await child.request(opening.do, fields, timeout_s=opening.timeout_s)
@@ -120,6 +123,14 @@ class JobChild:
             await child.close()
             return opened
         return child
+
+    async def _watch_disk(self, child: Child) -> None:
+        limit = self._program.limits.disk_bytes
+        while child.lost is None:
+            with trio.move_on_after(WATCH_S):
+                await child.wait_gone()
+            if await trio.to_thread.run_sync(_exceeds, self._scratch, limit):
+                await child.end(f"its files are more than {limit} bytes")
 
     async def _lend(self, fields: Mapping[str, object]) -> dict[str, object]:
         """Return the fields with each `Path`, alone or in a list, as the path of its link."""
@@ -154,3 +165,19 @@ def _link(inputs: Path, path: Path) -> str:
                 raise
             shutil.copyfile(path, link)  # another disk, or one without links
     return str(link)
+
+
+def _exceeds(folder: Path, limit_bytes: int) -> bool:
+    """Whether the files in a folder, and in those in it, are more than that; ends at the first that is too much."""
+    taken = 0
+    waiting = [str(folder)]
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                taken += max(SMALLEST_BYTES, status.st_blocks * 512)
+                if taken > limit_bytes:
+                    return True
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+    return False

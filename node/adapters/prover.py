@@ -336,7 +336,7 @@ def prover_program(settings: Settings, cache: Path) -> Program:
     cache.mkdir(parents=True, exist_ok=True)  # walls are put around what there is
     return Program(
         "node.prover",
-        Limits(settings.memory_bytes, settings.cpu_s, file_bytes=settings.memory_bytes),
+        Limits(settings.memory_bytes, settings.cpu_s, settings.memory_bytes, disk_bytes=2 * settings.memory_bytes),
         prover_environment(settings.threads),
         (cache,),
         settings.is_sandbox_demanded,

@@ -24,6 +24,8 @@ class Limits:
     """Processor seconds of one request, over all threads; the end of it is SIGXCPU."""
     file_bytes: int
     """Of one file that it writes."""
+    disk_bytes: int = 1 << 40
+    """Of all in its working folder; the parent looks now and then, no rlimit knows it."""
     files: int = 64
     """Open at once; lower than 32 and the interpreter can't import."""
     threads: int = 2048

@@ -49,6 +49,11 @@ def answer(do: str, fields: frames.Frame) -> Mapping[str, object] | frames.Refus
         case "spin":
             while True:
                 pass
+        case "litter":
+            number = 0
+            while True:
+                Path(f"litter-{number}").write_bytes(bytes(32 << 10))
+                number += 1
         case "write":
             Path("big").write_bytes(bytes(1 << 20))
         case "open":
