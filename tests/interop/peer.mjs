@@ -22,6 +22,7 @@ async function startRelay () {
   const { gossipsub } = await import('@libp2p/gossipsub')
   const { identify } = await import('@libp2p/identify')
   const { noise } = await import('@libp2p/noise')
+  const { circuitRelayServer, circuitRelayTransport } = await import('@libp2p/circuit-relay-v2')
   const { tcp } = await import('@libp2p/tcp')
   const { webSockets } = await import('@libp2p/websockets')
   const { yamux } = await import('@libp2p/yamux')
@@ -31,18 +32,18 @@ async function startRelay () {
   const { proto_message: { WakuMessage }, proto_metadata: metadata } = await import('@waku/proto')
 
   const protocol = '/vac/waku/relay/2.0.0'
-  const pubsub = gossipsub({ globalSignaturePolicy: 'StrictNoSign', fallbackToFloodsub: false, allowPublishToZeroTopicPeers: true })
+  const pubsub = gossipsub({ globalSignaturePolicy: 'StrictNoSign', fallbackToFloodsub: false, allowPublishToZeroTopicPeers: true, runOnLimitedConnection: true })
   const relay = (components) => {
     const router = pubsub(components)
     router.protocols = [protocol] // as @waku/relay does
     return router
   }
   const node = await createLibp2p({
-    addresses: { listen: ['/ip4/127.0.0.1/tcp/0', '/ip4/127.0.0.1/tcp/0/ws'] },
-    transports: [tcp(), webSockets()],
+    addresses: { listen: options.hidden ? [] : ['/ip4/127.0.0.1/tcp/0', '/ip4/127.0.0.1/tcp/0/ws'] },
+    transports: [tcp(), webSockets(), circuitRelayTransport()],
     connectionEncrypters: [noise()],
     streamMuxers: [options.muxer === 'mplex' ? mplex() : yamux()],
-    services: { identify: identify(), relay }
+    services: { identify: identify({ runOnLimitedConnection: true }), relay, ...(options.circuits ? { circuits: circuitRelayServer() } : {}) }
   })
   const router = node.services.relay
   const own = { clusterId: options.cluster, shards: options.shards }
@@ -51,13 +52,14 @@ async function startRelay () {
     metadata.WakuMetadataRequest.decode(await frames.read())
     await frames.write(metadata.WakuMetadataResponse.encode(own))
     await stream.close()
-  })
+  }, { runOnLimitedConnection: true })
   router.addEventListener('message', ({ detail }) => heard(WakuMessage.decode(detail.data), { topic: detail.topic }))
   node.addEventListener('peer:disconnect', ({ detail }) => say({ event: 'disconnected', peer: detail.toString() }))
   router.subscribe(options.topic)
 
   const doers = {
     addresses: () => node.getMultiaddrs().map(String),
+    listen: async ({ address }) => { await node.components.transportManager.listen([multiaddr(address)]) },
     dial: async ({ address }) => (await node.dial(multiaddr(address))).remotePeer.toString(),
     metadata: async ({ address, cluster }) => {
       const frames = lpStream(await node.dialProtocol(multiaddr(address), '/vac/waku/metadata/1.0.0'))
