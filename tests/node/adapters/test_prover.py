@@ -20,6 +20,7 @@ from tiny_circuit import (
     PARAMETERS,
     FolderStore,
     build_graph,
+    build_hungry_graph,
     compute_loss,
     describe_package,
     draw_page,
@@ -291,6 +292,13 @@ async def test_a_graph_that_asks_for_too_much_is_refused(shared: Path, tmp_path:
             assert reason in refused.reason
         refused = await b.prover.build_circuit(b.built.circuit.onnx, srs, OPTIONS, srs_origin="ceremony")
         assert isinstance(refused, Refused)
+
+
+async def test_a_graph_that_takes_17_gb_costs_its_child_only(shared: Path, tmp_path: Path) -> None:
+    async with bench(shared, tmp_path) as b:
+        refused = await b.prover.build_circuit(b.store.put(build_hungry_graph()), b.built.circuit.srs, OPTIONS)
+        assert refused == Refused("the child was killed by SIGABRT")
+        assert isinstance(await b.prover.prove(b.built.keys.vk_digest, b.weights, b.page), Proof)
 
 
 async def test_values_out_of_range_cost_the_child_nothing(shared: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, load_from_string, numpy_helper
 from safetensors.numpy import save
 
 from actors.ports import Record
@@ -61,6 +61,24 @@ def build_graph(factor: float = 1 / ROWS) -> bytes:
     graph = helper.make_graph(nodes, "e", inputs, [value("loss", TensorProto.FLOAT, [1, 1])], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     model.ir_version = 10
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def build_hungry_graph() -> bytes:
+    """Return a statement E whose constants fit on a page, and whose product of them is 17 GB."""
+    model = load_from_string(build_graph())
+    nodes, constants, count = model.graph.node, model.graph.initializer, 1 << 16
+    constants.append(numpy_helper.from_array(np.ones((count, 1), np.float32), "tall"))
+    constants.append(numpy_helper.from_array(np.ones((1, count), np.float32), "wide"))
+    nodes[-1].output[0] = "harmless"
+    for kind, inputs, output in (
+        ("MatMul", ["tall", "wide"], "huge"),
+        ("MatMul", ["huge", "tall"], "sums"),
+        ("MatMul", ["wide", "sums"], "sum"),
+        ("Mul", ["sum", "harmless"], "loss"),
+    ):
+        nodes.append(helper.make_node(kind, inputs, [output]))
     data: bytes = model.SerializeToString()
     return data
 
