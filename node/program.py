@@ -34,7 +34,7 @@ from node.config import Config, jobs_address, keys_folder
 from node.errors import CallReverted, ChainError, ConfigError, split_advice
 from node.identity import Keys, NodeVault, load_keys, peer_id
 from node.key_file import find_passphrase
-from node.sandbox.policy import Findings, describe_applied, describe_missing, find_lacking
+from node.sandbox.policy import describe, describe_applied, describe_missing, find_lacking
 from node.signer import Voice, open_signer
 from node.standing import keep_standing
 from node.store import DiskStore, open_store
@@ -299,7 +299,7 @@ async def _send_registration(parts: Parts, stake_wei: Wei) -> None:
 async def check_node(config: Config, path: Path) -> AsyncIterator[str]:
     """Yield a line for each thing that works. Raises the UserError of the first that doesn't."""
     yield f"{path}: configuration for {config.network}"
-    for line in describe_sandbox(await probe_sandbox(), config.sandbox.missing):
+    for line in describe(await probe_sandbox(), is_demanded=config.sandbox.missing == "refuse"):
         yield line
     async with _open_parts(config, path, Role(config.p2p.role)) as parts:
         chain, wallet = parts.chain, parts.vault.wallet
@@ -317,18 +317,6 @@ async def check_node(config: Config, path: Path) -> AsyncIterator[str]:
             yield f"beacon: {'a test beacon' if is_test else 'no source of its rounds (beacon.urls); others post them'}"
         development = await chain.is_development()
         yield f"development network: {development} (evaluation jobs are accepted there only; training: unproved)"
-
-
-def describe_sandbox(findings: Findings | str, missing: str) -> tuple[str, ...]:
-    """What `check` says of the sandbox, a line each."""
-    if isinstance(findings, str):
-        return (f"sandbox: {findings}",)
-    lines = [f"sandbox: {describe_applied(findings)}"]
-    if absent := describe_missing(findings):
-        lines.append(f"sandbox, not here: {absent}")
-    then = "jobs are refused" if missing == "refuse" else "jobs run without"
-    lines += [f"sandbox lacks protection of {name}; {then} (sandbox.missing)" for name in find_lacking(findings)]
-    return tuple(lines)
 
 
 # -- A requester ---------------------------------------------------------------

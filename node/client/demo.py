@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from node.adapters.sandbox_probe import probe_sandbox
 from node.client.jobspec import DataSpec, JobSpec, ModelSpec, TermsSpec
 from node.client.outcome import PaidWorker, find_paid, judge_training
 from node.client.pack import Packed, Report
@@ -24,6 +25,7 @@ from node.initial import Setting
 from node.localnet import fund, make_node, open_node, set_up_chain, wait_listening
 from node.processes import ChainProcess, ask_to_stop
 from node.program import open_session
+from node.sandbox.policy import find_lacking
 from protocols.chain import (
     FeePaid,
     JobEnded,
@@ -156,7 +158,9 @@ async def _open_world(
     """Start nodes and the requester. Most nodes start while the circuit's keys are built: that takes one processor."""
     async with AsyncExitStack() as stack:
         await report(Stage("starting the development chain and deploying the contracts"))
-        info = await set_up_chain(chain)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_report_sandbox, report)
+            info = await set_up_chain(chain)
         timeline.mark("chain")
         made = [make_node(options.folder / "requester", info, {"work.offered": False, "work.hosted": False})]
         made.append(make_node(options.folder / "node0", info, SHARING))
@@ -181,6 +185,13 @@ async def _open_world(
         gateway = await session.connect(addresses)
         await report(PeersSeen(NODES))
         yield _World(session, gateway, packed, processes)
+
+
+async def _report_sandbox(report: Report) -> None:
+    """Say what this machine can't keep the model that is trained from; the demo's is our own."""
+    findings = await probe_sandbox()
+    if lacking := [findings] if isinstance(findings, str) else find_lacking(findings):
+        await report(Stage(f"no sandbox here for {'; '.join(lacking)}: going on without"))
 
 
 # -- The job -------------------------------------------------------------------

@@ -11,9 +11,7 @@ import os
 import re
 import resource
 import sys
-import sysconfig
 from collections.abc import Callable
-from pathlib import Path
 
 from node.sandbox import kernel, landlock, namespaces
 from node.sandbox.filter import assemble
@@ -114,9 +112,9 @@ def _kernel_version() -> tuple[int, int]:
 
 def list_rules(enclosure: Enclosure) -> list[tuple[str, int]]:
     """Return the paths that stay in sight, each with its rights; nothing can be executed."""
-    here = Path(__file__).resolve().parents[2]
-    code = [str(here / name) for name in PACKAGES]
-    code += [sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib"), f"/proc/{os.getpid()}"]
+    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+    code = [os.path.join(here, name) for name in PACKAGES]
+    code += [sys.prefix, sys.base_prefix, os.path.dirname(os.__file__), f"/proc/{os.getpid()}"]
     rules = [(path, landlock.READ) for path in (*SYSTEM_FOLDERS, *SYSTEM_FILES, *code, *enclosure.readable)]
     rules.append(("/dev/null", landlock.READ_FILE | landlock.WRITE_FILE))
     rules += [(path, landlock.WRITE) for path in enclosure.writable]

@@ -122,3 +122,15 @@ def describe_applied(findings: Findings) -> str:
 
 def describe_missing(findings: Findings) -> str:
     return ", ".join(f"{measure.value} ({problem})" for measure, problem in findings.items() if problem is not None)
+
+
+def describe(findings: Findings | str, *, is_demanded: bool) -> tuple[str, ...]:
+    """Return lines for an operator; a string in the place of findings says why there are none."""
+    if isinstance(findings, str):
+        return (f"sandbox: {findings}",)
+    lines = [f"sandbox: {describe_applied(findings)}"]
+    if absent := describe_missing(findings):
+        lines.append(f"sandbox, not here: {absent}")
+    then = "jobs are refused" if is_demanded else "jobs run without"
+    lines += [f"no sandbox here for {name}: {then} (sandbox.missing)" for name in find_lacking(findings)]
+    return tuple(lines)

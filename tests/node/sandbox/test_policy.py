@@ -13,6 +13,7 @@ from node.sandbox.policy import (
     Measure,
     decode_enclosure,
     decode_findings,
+    describe,
     describe_applied,
     describe_missing,
     encode_enclosure,
@@ -64,6 +65,17 @@ def test_it_reads() -> None:
     assert refusal is not None
     assert "files" in refusal
     assert 'sandbox.missing = "warn"' in refusal
+
+
+def test_an_operator_is_told() -> None:
+    assert describe("can't be tried", is_demanded=True) == ("sandbox: can't be tried",)
+    assert describe(WHOLE, is_demanded=True) == (f"sandbox: {', '.join(measure.value for measure in Measure)}",)
+    first, second, third = describe({**WHOLE, Measure.LANDLOCK: "disabled"}, is_demanded=True)
+    assert "landlock" not in first
+    assert second == "sandbox, not here: landlock (disabled)"
+    assert third.startswith("no sandbox here for files")
+    assert third.endswith("jobs are refused (sandbox.missing)")
+    assert "jobs run without" in describe({}, is_demanded=False)[-1]
 
 
 def test_a_child_that_may_not_work_refuses_every_request() -> None:
