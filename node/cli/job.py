@@ -38,6 +38,7 @@ async def submit(options: argparse.Namespace) -> int:
         read_package(spec.model.package)  # again when it is packed; a damaged one is told before anything begins
     with JobLines(console_of(options)) as lines:
         async with requester_session(options, lines.show) as session:
+            await session.require_time_to_draw(spec.terms.ready_window_s)
             await session.require_balance(spec.price_wei, "this job")
             if spec.token is not None:
                 await session.price_in(spec.token)

@@ -16,7 +16,7 @@ from node.client.feed import Feed
 from node.client.jobspec import TokenSpec, to_units
 from node.client.progress import Happened, TakenBack
 from node.config import Config, jobs_address, keys_folder
-from node.errors import CallReverted, ChainError, JobFailed, split_advice
+from node.errors import CallReverted, ChainError, ConfigError, JobFailed, split_advice
 from node.identity import load_keys
 from node.key_file import find_passphrase
 from node.signer import open_signer, wallet_of
@@ -41,6 +41,7 @@ from protocols.ids import Address, Digest, JobId, Wei
 from protocols.job import compute_price
 
 POLL_S = 0.25
+DRAW_S = 120  # the beacon's margin, and time for two movers to fetch, post and draw
 PERMIT_S = 3600  # that a permit is good for: as long as a transaction may wait for its block
 
 T = TypeVar("T")
@@ -173,6 +174,13 @@ class Ledger:
             problem = f"holds {token.text(held)}, but this job takes {token.text(price.total)}"
             raise CallReverted(f"wallet {self.chain.wallet}", problem, "send it more, or offer less")
         return price
+
+    async def require_time_to_draw(self, ready_window_s: int) -> None:
+        """Raise ConfigError for a job that might expire before a public beacon's round can draw its seats."""
+        if require(await self.chain.is_test_beacon()) or ready_window_s >= DRAW_S:
+            return
+        problem = f"is {ready_window_s}, but drand's round for the seats comes half a minute after the join window"
+        raise ConfigError("terms.ready_window_s", problem, f"make it {DRAW_S} or more")
 
     async def require_balance(self, wanted_wei: Wei, purpose: str) -> None:
         """Raise CallReverted if the wallet has less: before the work, not after it."""

@@ -21,6 +21,8 @@ from actors.beacon import BeaconPoster
 from actors.ports import BeaconSource, Unreachable
 from node.adapters.drand import open_sources
 from node.adapters.evm import EvmChain, LocalSigner, deploy, open_endpoint
+from node.client.ledger import Ledger
+from node.errors import ConfigError
 from node.secret import Secret
 from protocols.chain import (
     Apply,
@@ -168,6 +170,18 @@ async def test_without_an_honest_server_no_gas_is_spent(drand_net: Net, kinds: t
         poster = BeaconPoster(chain, sources)
         assert await poster._post(LATER) is False
         assert await chain.balance(chain.wallet) == before
+
+
+@pytest.mark.parametrize("net", ["devchain"], indirect=True)
+async def test_a_job_leaves_the_beacon_time_to_draw_its_seats(drand_net: Net, net: Net) -> None:
+    async with views(drand_net, 4) as (chain,):
+        await Ledger(chain, 0, 0).require_time_to_draw(120)
+        with pytest.raises(
+            ConfigError, match=r"terms\.ready_window_s: is 60, but drand's round .* make it 120 or more"
+        ):
+            await Ledger(chain, 0, 0).require_time_to_draw(60)
+    async with views(net, 4) as (chain,):
+        await Ledger(chain, 0, 0).require_time_to_draw(1)
 
 
 async def test_a_bent_signature_is_refused_by_a_sentence(drand_net: Net) -> None:
