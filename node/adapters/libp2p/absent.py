@@ -1,6 +1,6 @@
 """Libraries of transports and services that we don't use, kept out while py-libp2p is imported.
 
-py-libp2p imports QUIC, TLS, mDNS and an HTTP client whether one uses them or not: 14 MB of every node's memory.
+py-libp2p imports QUIC, TLS, mDNS, metrics and an HTTP client whether one uses them or not: 16 MB of every node's memory.
 While `left_out` is open they are empty names; after it whoever imports one of them gets the real one.
 """
 
@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-LIBRARIES = ("aioquic", "OpenSSL", "service_identity", "zeroconf", "requests")
+LIBRARIES = ("aioquic", "OpenSSL", "service_identity", "zeroconf", "requests", "prometheus_client", "psutil")
 
 
 @contextmanager
