@@ -57,12 +57,14 @@ def _headlines(standing: Standing | None) -> list[str]:
 def _print_table(contacts: Sequence[tuple[PeerId, Contact]], connected: frozenset[PeerId]) -> None:
     table = Table()
     for name in ("peer", "connected", "answered", "score", "failures", "address"):
-        table.add_column(name, justify="right" if name in ("score", "failures") else "left")
+        table.add_column(name, justify="right" if name in ("score", "failures") else "left", overflow="fold")
     for peer, contact in sorted(contacts, key=lambda known: (known[0] not in connected, -known[1].score, known[0])):
         age_s = time.time() - contact.answered_s
         row = ("yes" if peer in connected else "", _age(age_s), f"{contact.score:.2f}", str(contact.failures))
         table.add_row(peer, *row, contact.addresses[0])
-    Console().print(table if contacts else "no peer has answered yet")
+    for peer in sorted(connected - {peer for peer, _ in contacts}):
+        table.add_row(peer, "yes", "", "", "", "it dialled us")
+    Console().print(table if table.rows else "no peer has answered yet")
 
 
 def _age(age_s: float) -> str:

@@ -68,6 +68,9 @@ def test_a_node_that_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert "others can't dial it, but 1 relay leads to it" in told
         assert RELAYED in told
         assert "0.75" in told
+        write_standing(folder, replace(STANDING, connected=(ALICE, PeerId("bob"))))
+        assert "it dialled us" in shown(folder, capsys).replace("\n", " ")
+        write_standing(folder, STANDING)
         whole = json.loads(shown(folder, capsys, "--json"))
         assert (whole["running"], whole["reachability"], whole["connected"]) == (True, "private", [ALICE])
         assert whole["contacts"][0]["connected"]

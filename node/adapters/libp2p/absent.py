@@ -1,6 +1,6 @@
 """Libraries of transports and services that we don't use, kept out while py-libp2p is imported.
 
-py-libp2p imports QUIC, TLS, mDNS, metrics and an HTTP client whether one uses them or not: 16 MB of every node's memory.
+py-libp2p imports QUIC, TLS, mDNS, metrics and an HTTP client whether one uses them or not: 16 MB of a node's memory.
 While `left_out` is open they are empty names; after it whoever imports one of them gets the real one.
 """
 
