@@ -39,7 +39,7 @@ from actors.ports import Aggregate, Inbox, Outbox, Ports, Record, Refused
 from protocols import round as rounds
 from protocols.chain import Certificate, ChainEvent, CommitRound, Entry, ProofPolicy, RoundCommitted, RoundNulled
 from protocols.eip712 import Receipt, Vote, compute_digest
-from protocols.evidence import EPOCH, hash_commitment, last_leaf_root, set_root
+from protocols.evidence import EPOCH, hash_commitment, is_receipt_of, last_leaf_root, set_root
 from protocols.ids import ContentId, Digest, RoundNumber, Seat
 from protocols.message import (
     Body,
@@ -273,11 +273,13 @@ class AggregatorActor:
         """Judge an update beside everything else: whoever has to be asked for it may stall."""
         under_way = self._examined.setdefault(seat, trio.CapacityLimiter(1))
         if under_way.statistics().tasks_waiting < rounds.MAX_HELD:
-            self._nursery.start_soon(self._judge_update, under_way, seat, announced)
+            self._nursery.start_soon(self._judge_update, under_way, seat, announced, self._position.here.state)
 
-    async def _judge_update(self, turn: trio.CapacityLimiter, seat: Seat, announced: UpdateAnnounced) -> None:
+    async def _judge_update(
+        self, turn: trio.CapacityLimiter, seat: Seat, announced: UpdateAnnounced, state: ContentId
+    ) -> None:
         async with turn:
-            fault = await self._fault_of(seat, announced)
+            fault = await self._fault_of(seat, announced, state)
         if fault:
             log.info("update refused", seat=seat, round=announced.round, reason=fault)
             return
@@ -287,14 +289,15 @@ class AggregatorActor:
                 self._losses[seat] = announced.loss
                 await self._step(rounds.UpdateHeld(seat, announced.entry, self._ports.time_s()))
 
-    async def _fault_of(self, seat: Seat, announced: UpdateAnnounced) -> str:
+    async def _fault_of(self, seat: Seat, announced: UpdateAnnounced, state: ContentId) -> str:
         context, entry = self._context, announced.entry
         if entry.worker != context.committee.workers[seat]:
             return "an update in another worker's name"
         receipt = Receipt(context.job, entry.worker, announced.round, entry.update, entry.leaves)
         if self._ports.vault.recover(compute_digest(context.domain, receipt), announced.receipt) != entry.worker:
             return "the receipt is not signed by the worker's wallet"
-        if context.terms.proof_policy is ProofPolicy.EVALUATION:  # a T job's leaves are checked when they are proved
+        is_proved = context.terms.proof_policy is ProofPolicy.TRAINING
+        if not is_proved:
             steps, weights = context.terms.steps, announced.weights
             root = last_leaf_root(context.job, entry.worker, announced.round, steps, weights)
             if root != entry.leaves:
@@ -307,7 +310,25 @@ class AggregatorActor:
         elif not await self._exchange.fetch_owned(context.job, entry.update, self._ports.network.connected()):
             return "nobody has the update"
         verdict = await self._ports.compute.check_update(context.job, entry.update)
-        return "" if isinstance(verdict, Accept) else verdict.reason
+        if not isinstance(verdict, Accept):
+            return verdict.reason
+        return await self._fault_of_steps(announced, state) if is_proved else ""
+
+    async def _fault_of_steps(self, announced: UpdateAnnounced, state: ContentId) -> str:
+        """Hold a T job's receipt against its update: the steps must lead from θ_r to θ_r + u, nowhere else."""
+        context, prover = self._context, self._ports.prover
+        landed = await self._ports.compute.land(context.job, state, announced.entry.update)
+        if isinstance(landed, Refused):
+            return landed.reason
+        start, end = await prover.commit(context.job, state), await prover.commit(context.job, landed)
+        if isinstance(start, Refused) or isinstance(end, Refused):
+            return "our prover child can't commit"
+        if end != announced.weights:
+            return "the update does not lead to the weights that were committed to"
+        paths = (announced.start_path, announced.end_path)
+        steps = context.terms.steps
+        holds = is_receipt_of(context.job, announced.round, announced.entry, steps, start, end, paths)
+        return "" if holds else "the receipt's steps do not lead from the round's state to the update"
 
     def _is_signed(self, seat: Seat, vote: VoteCast) -> bool:
         worker = self._context.committee.workers[seat]

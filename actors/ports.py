@@ -341,6 +341,9 @@ class Compute(Protocol):
         """Start the child, load and compile the package; its blobs are in the Store."""
 
     async def train(self, request: Train) -> Trained | Refused: ...
+    async def land(self, job: JobId, state: ContentId, update: ContentId) -> ContentId | Refused:
+        """Return θ_r + u: where the steps of an update ended, if its codec is `exact`."""
+
     async def check_update(self, job: JobId, update: ContentId) -> Verdict:
         """Whether it decodes to a vector of the package's length."""
 

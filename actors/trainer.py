@@ -32,7 +32,7 @@ from actors.ports import Inbox, Outbox, Ports, Record, Refused, Train, Trained
 from protocols.assignment import pages_of_round
 from protocols.chain import Entry
 from protocols.eip712 import Receipt
-from protocols.evidence import last_leaf_root, receipt_root
+from protocols.evidence import last_leaf_root, receipt_ends, receipt_root
 from protocols.ids import Commitment, ContentId, Digest, RoundNumber
 from protocols.message import MAX_INLINE_BYTES, UpdateAnnounced
 from protocols.record import decode, encode
@@ -115,11 +115,12 @@ class TrainerActor:
 
     async def _announce(self, began: RoundBegan, trained: Trained, leaves: tuple[Commitment, ...]) -> UpdateAnnounced:
         context, number = self._context, began.round
-        root = (
-            receipt_root(context.job, context.me, number, leaves)
-            if trained.states is not None
-            else last_leaf_root(context.job, context.me, number, context.terms.steps, leaves[-1])
-        )
+        placed = (context.job, context.me, number)
+        ends: tuple[tuple[Digest, ...], tuple[Digest, ...]] = ((), ())
+        if trained.states is None:
+            root = last_leaf_root(*placed, context.terms.steps, leaves[-1])
+        else:
+            root, ends = receipt_root(*placed, leaves), receipt_ends(*placed, leaves)
         entry = Entry(context.me, trained.update, root)
         receipt = Receipt(context.job, entry.worker, number, entry.update, entry.leaves)
         while (signature := await self._ports.vault.sign_statement(context.domain, receipt)) is None:
@@ -127,7 +128,7 @@ class TrainerActor:
             await trio.sleep(SIGNING_RETRY_S)
         update = await self._ports.store.blob(trained.update) or b""
         inline = update if len(update) <= MAX_INLINE_BYTES else b""
-        return UpdateAnnounced(number, began.parent, entry, leaves[-1], signature, inline, trained.loss)
+        return UpdateAnnounced(number, began.parent, entry, leaves[-1], *ends, signature, inline, trained.loss)
 
     async def _close(self, closed: RoundClosed) -> None:
         """Fix the error feedback of the next round, once."""

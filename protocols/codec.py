@@ -6,7 +6,7 @@ A worker sends what it moved since θ_r, plus what earlier rounds rounded away (
 
 `int8` cuts the vector into blocks of 256 values. A block is a shift s (one byte) and its values as signed
 bytes q; it decodes to q · 2**s exactly. The encoder takes the smallest s at which every q fits.
-`int8z` is the same, its bytes coded by their frequency. `top2` is in `protocols/topk.py`.
+`int8z` is the same, its bytes coded by their frequency. `exact` and `top2` are in files of their own.
 Spec: protocols/README.md, "Update codecs".
 """
 
@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.exact import decode_exact, encode_exact
 from protocols.topk import decode_top, encode_top
 from protocols.verdict import Reject
 
@@ -157,6 +158,7 @@ def decode_deflated(update: bytes, length: int) -> Integers | Reject:
 
 CODECS: Mapping[str, Codec] = MappingProxyType(
     {
+        "exact": Codec(encode_exact, decode_exact, is_dense=True),
         "int8": Codec(encode_update, decode_update, is_dense=True),
         "int8z": Codec(encode_deflated, decode_deflated, is_dense=True),
         "top2": Codec(encode_top, decode_top, is_dense=False),

@@ -15,7 +15,7 @@ from protocols.abi import encode_words
 from protocols.chain import Entry, Evidence
 from protocols.ids import Address, Commitment, ContentId, Digest, JobId, RoundNumber
 from protocols.keccak import keccak256
-from protocols.merkle import ZERO_DIGEST, compute_next_path, compute_path, compute_root
+from protocols.merkle import ZERO_DIGEST, compute_next_path, compute_path, compute_root, is_member
 
 EPOCH = 1  # the set of workers is fixed until membership changes are in the contract
 
@@ -45,6 +45,31 @@ def page_leaf(index: int, x: Commitment, y: Commitment) -> bytes:
 def receipt_root(job: JobId, worker: Address, number: RoundNumber, states: Sequence[Commitment]) -> Digest:
     """Return the receipt root of a training job over C(w_0 ‖ s_0) … C(w_H ‖ s_H)."""
     return compute_root(_step_leaves(job, worker, number, states))
+
+
+def receipt_ends(
+    job: JobId, worker: Address, number: RoundNumber, states: Sequence[Commitment]
+) -> tuple[tuple[Digest, ...], tuple[Digest, ...]]:
+    """Return the paths of a training job's first and last leaf: where the steps began and where they ended."""
+    leaves = _step_leaves(job, worker, number, states)
+    return compute_path(leaves, 0), compute_path(leaves, len(leaves) - 1)
+
+
+def is_receipt_of(
+    job: JobId,
+    number: RoundNumber,
+    entry: Entry,
+    steps: int,
+    start: Commitment,
+    end: Commitment,
+    paths: tuple[Sequence[Digest], Sequence[Digest]],
+) -> bool:
+    """Whether a training job's receipt begins with `start` and ends with `end`, `steps` steps later."""
+    ends = ((0, start, paths[0]), (steps, end, paths[1]))
+    return all(
+        is_member(entry.leaves, step_leaf(job, entry.worker, number, at, state), at, steps + 1, path)
+        for at, state, path in ends
+    )
 
 
 def round_record(set_root: Digest, start: Digest) -> Digest:

@@ -66,7 +66,11 @@ class UpdateAnnounced:
     """Of the round: after a nulled one its number begins again from another state."""
     entry: Entry
     weights: Commitment
-    """The last step leaf: C(w_H), in a T job C(w_H ‖ s_H)."""
+    """The last step leaf, C(w_H)."""
+    start_path: tuple[Digest, ...]
+    """T jobs: of the receipt's first leaf, C(θ_r), to `entry.leaves`."""
+    end_path: tuple[Digest, ...]
+    """T jobs: of its last."""
     receipt: bytes
     """EIP-712 `Receipt` by the worker's wallet."""
     update: bytes

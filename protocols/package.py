@@ -192,7 +192,8 @@ def _validate_training(package: Package) -> Reject | None:
     holds = {
         "layout": [tensor.shape for tensor in package.layout] == layers,
         "scale_bits": package.scale_bits == WEIGHT_BITS,
-        "optimizer": package.optimizer == "sgd" and package.learning_rate == step.learning_rate,
+        "optimizer": package.optimizer == step.optimizer == "sgd" and package.learning_rate == step.learning_rate,
+        "codec": package.codec == "exact",  # an update that is no more and no less than the steps
         "batch": package.batch == step.batch,
         "x_shape": package.x_shape == step.sizes[:1],
         "y_shape": package.y_shape == step.sizes[-1:],

@@ -117,6 +117,13 @@ class SimCompute:
             return Ignore("no such job or update is open")
         return decoded if isinstance(decoded, Reject) else Accept()
 
+    async def land(self, job: JobId, state: ContentId, update: ContentId) -> ContentId | Refused:
+        await self._spend(self._costs.check_s)
+        decoded, weights = await self._decode(job, update), await self._state(job, state)
+        if decoded is None or weights is None or isinstance(decoded, Reject):
+            return Refused("no such job, state or update is open")
+        return await self._put(_clip(weights + decoded))
+
     async def aggregate(self, request: Aggregate) -> Aggregated | Refused:
         job, data = self._jobs.get(request.job), await self._store.blob(request.state)
         decoded = [await self._decode(request.job, update) for update in request.updates]

@@ -149,7 +149,7 @@ def _describe(
         batch=BATCH,
         x_shape=(SIZES.inputs,),
         y_shape=(SIZES.outputs,),
-        codec="int8",
+        codec="exact" if is_proved else "int8",
         rule=RULE,
         outer=OUTER,
         circuit=circuit,

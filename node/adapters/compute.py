@@ -147,6 +147,18 @@ class ChildCompute:
             case _:
                 return Ignore("the child's answer is malformed")
 
+    async def land(self, job: JobId, state: ContentId, update: ContentId) -> ContentId | Refused:
+        held = await self._find(job, (state, update))
+        if isinstance(held, Refused):
+            return held
+        weights, size = held.child.new_output("landed"), held.package.parameters * WORD_BYTES
+        fields = {"state": self._path(state), "update": self._path(update), "weights": str(weights)}
+        reply = await held.child.ask("land", fields, timeout_s=self._settings.deadlines.check_s)
+        if isinstance(reply, Refused):
+            return reply
+        files = await self._take((weights, size, size))
+        return files if isinstance(files, Refused) else files[0]
+
     async def aggregate(self, request: Aggregate) -> Aggregated | Refused:
         held = await self._find(request.job, (request.state, *request.updates))
         if isinstance(held, Refused):

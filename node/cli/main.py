@@ -184,9 +184,8 @@ def _add_pack(group: Group) -> None:
         ("optimizer", "inner optimizer: adam, adamw, lion, rmsprop, sgd"),
         ("learning-rate", "its learning rate"),
         ("proves", "what workers are paid for: evaluation (of their weights), training (a perceptron's steps)"),
-        ("momentum", "of sgd, where training is proved"),
         ("scale-bits", "fractional bits of the weights' grid"),
-        ("codec", "update codec: int8, int8z, top2"),
+        ("codec", "update codec: int8, int8z, top2, exact"),
         ("rule", "aggregation rule, such as clip+history+mean"),
         ("outer", "outer optimizer: none, nesterov"),
     )

@@ -23,8 +23,8 @@ UNPROVED, PENDING, PROVED = "unproved", "not yet proved", "proved"
 WHY = {
     UNPROVED: "the proofs show how good committed weights are on drawn held-out pages, not that the work was done",
     PENDING: "each worker has still to prove steps of its training, which a beacon draws",
-    PROVED: "each worker proved that drawn steps of its training are as it had committed to them; the others were "
-    "not looked at, and that the update it sent is what these steps led to is not proved yet",
+    PROVED: "each worker proved drawn steps of its training, all of which it had committed to; two thirds of the seats "
+    "checked that its steps begin with the certified state and end with the update that it sent",
 }
 
 

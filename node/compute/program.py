@@ -1,4 +1,4 @@
-"""What the compute child is asked: open, train, check_update, aggregate, evaluate.
+"""What the compute child is asked: open, train, check_update, land, aggregate, evaluate.
 
 Weights cross every boundary as integers on the package's grid; floats live only within `train`, and in a T job
 only in what is shown of the loss.
@@ -61,6 +61,8 @@ class Program:
                     return self._job.train(fields)
                 case "check_update":
                     return self._job.check_update(fields)
+                case "land":
+                    return self._job.land(fields)
                 case "aggregate":
                     return self._job.aggregate(fields)
                 case "evaluate":
@@ -127,6 +129,13 @@ class _Job:
     def check_update(self, fields: Mapping[str, Any]) -> Answer:
         decoded = self._decode(fields["update"])
         return {"fault": decoded.reason if isinstance(decoded, Reject) else None}
+
+    def land(self, fields: Mapping[str, Any]) -> Answer:
+        decoded = self._decode(fields["update"])
+        if isinstance(decoded, Reject):
+            return Refusal(decoded.reason)
+        write_vector(fields["weights"], _clip(self._state(fields["state"]).weights + decoded))
+        return {}
 
     def aggregate(self, fields: Mapping[str, Any]) -> Answer:
         updates: list[Integers] = []

@@ -67,7 +67,6 @@ def add_model_options(model: argparse.ArgumentParser) -> None:
     model.add_argument("--proves", choices=[EVALUATION, TRAINING], help="what workers are paid for")
     model.add_argument("--optimizer", choices=OPTIMIZERS)
     model.add_argument("--learning-rate", type=_positive)
-    model.add_argument("--momentum", type=_positive, help="of sgd, where training is proved")
     model.add_argument("--scale-bits", type=_within(0, MAX_SCALE_BITS))
     for name in ("codec", "rule", "outer"):
         model.add_argument(f"--{name}")

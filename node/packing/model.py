@@ -15,7 +15,7 @@ from node.errors import ContentError
 from node.packing.circuit import TOLERANCE, export_circuit
 from node.packing.flat import FlatModel, Shape
 from node.packing.manifest import ModelDraft, blob_path, write_blob, write_draft
-from node.packing.recipe import TRAINING, Recipe
+from node.packing.recipe import Recipe
 from protocols.aggregation import INT32, begin_state, join_state, validate_recipe
 from protocols.ids import ContentId
 from protocols.training_step import WEIGHT_BITS, StepSpec
@@ -40,9 +40,7 @@ class Subject:
 def pack_model(subject: Subject, recipe: Recipe, folder: Path) -> ModelDraft:
     """Write blobs and draft into the folder. ContentError where the model or the recipe is unfit."""
     if subject.step is not None:
-        recipe = replace(recipe, scale_bits=WEIGHT_BITS, learning_rate=subject.step.learning_rate)
-    elif recipe.momentum:
-        raise ContentError("the recipe", "momentum belongs to proved training", f"choose {TRAINING!r} or leave it out")
+        recipe = replace(recipe, scale_bits=WEIGHT_BITS, learning_rate=subject.step.learning_rate, codec="exact")
     if refusal := validate_recipe(recipe.codec, recipe.rule, recipe.outer):
         raise ContentError("the recipe", refusal.reason, "choose others")
     model = subject.model

@@ -25,11 +25,10 @@ class Recipe:
     """Rows of a page."""
     optimizer: Literal["adam", "adamw", "lion", "rmsprop", "sgd"] = "adam"
     learning_rate: Annotated[float, _from(1e-12, 1e6)] = 0.005
-    momentum: Annotated[float, _from(0, 0.999)] = 0.0
-    """Of sgd, where training is proved."""
     scale_bits: Annotated[int, _from(0, MAX_SCALE_BITS)] = 13
     """Of the weights. Where training is proved there is one grid, and this is not asked."""
     codec: str = "int8"
+    """Where training is proved it is `exact`, and this is not asked."""
     rule: str = "clip+history+mean"
     """Holds against every attack of `make bench-training`, figure 5; the others were not all compared alike."""
     outer: str = "none"

@@ -15,7 +15,7 @@ from node.errors import ContentError
 from node.packing.catalogue import BIAS, compute_cross_entropy
 from node.packing.flat import Source
 from node.packing.recipe import Recipe
-from protocols.training_step import MAX_RATE_BITS, MOMENTUM_BITS, StepSpec, validate_spec
+from protocols.training_step import MAX_RATE_BITS, StepSpec, validate_spec
 
 RATE_TOLERANCE = 1 / 64
 """Of the learning rate: few bits after its point make a cheaper circuit."""
@@ -29,11 +29,9 @@ class Layer(NamedTuple):
 def write_step(sizes: tuple[int, ...], loss: str, recipe: Recipe) -> StepSpec:
     """Return the step of a recipe. Raises ContentError for one that can't be proved."""
     rate, rate_bits = _round_rate(recipe.learning_rate)
-    momentum = round(recipe.momentum * (1 << MOMENTUM_BITS))
-    optimizer = "momentum" if momentum else recipe.optimizer
     if recipe.optimizer != "sgd":
         raise ContentError("the recipe", f"steps of {recipe.optimizer} can't be proved", 'set optimizer = "sgd"')
-    step = StepSpec(sizes, recipe.batch, loss, optimizer, rate, rate_bits, momentum)
+    step = StepSpec(sizes, recipe.batch, loss, recipe.optimizer, rate, rate_bits)
     if fault := validate_spec(step):
         raise ContentError("the recipe", fault.reason, "change it")
     return step

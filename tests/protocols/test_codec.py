@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from protocols import codec, topk
+from protocols import codec, exact, topk
 from protocols.codec import BLOCK, CODECS, MAX_ABS, MAX_Q, MAX_SHIFT, Integers
 from protocols.verdict import Reject
 
@@ -26,6 +26,28 @@ def test_what_is_encoded_decodes_to_what_the_encoder_said(total: Integers, name:
     assert isinstance(again, np.ndarray)
     assert again.dtype == decoded.dtype == np.int64
     np.testing.assert_array_equal(again, decoded)
+
+
+@given(totals)
+def test_exact_is_exact(total: Integers) -> None:
+    compressed = codec.compress(CODECS["exact"], total, np.zeros_like(total))
+    assert not compressed.error.any()
+    np.testing.assert_array_equal(CODECS["exact"].decode(compressed.update, len(total)), total)
+
+
+@pytest.mark.parametrize(
+    ("update", "length"),
+    [
+        (b"", 1),
+        (b"\0\0", 1),
+        (bytes([1]), 1),
+        (bytes([1, 0b10]), 1),
+        (bytes([exact.MAX_WIDTH + 1]) + bytes(exact.MAX_WIDTH + 1), 1),
+        (bytes([exact.MAX_WIDTH]) + b"\1" * exact.MAX_WIDTH, 1),
+    ],
+)
+def test_what_exact_never_writes_is_refused(update: bytes, length: int) -> None:
+    assert isinstance(CODECS["exact"].decode(update, length), Reject)
 
 
 @given(totals)

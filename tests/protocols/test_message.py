@@ -62,6 +62,8 @@ UPDATE = UpdateAnnounced(
     Digest(bytes(32)),
     Entry(Address("0x" + 40 * "a"), ContentId(bytes(32)), Digest(bytes(32))),
     Commitment(bytes(64)),
+    (Digest(bytes(32)),) * 12,
+    (Digest(bytes(32)),) * 12,
     bytes(65),
     bytes(MAX_INLINE_BYTES),
     0.5,

@@ -72,6 +72,7 @@ PROVED = replace(
     scale_bits=12,
     optimizer="sgd",
     learning_rate=0.5,
+    codec="exact",
     batch=8,
     circuit=TrainingCircuit(STEP, content(3), "insecure-local", 15, Digest(bytes(32)), "23.0.5"),
 )
@@ -170,6 +171,8 @@ def test_size_is_checked_before_parsing() -> None:
         ({"optimizer": "adam"}, "optimizer"),
         ({"learning_rate": 0.25}, "optimizer"),
         ({"batch": 16}, "batch"),
+        ({"codec": "int8"}, "codec"),
+        ({"circuit": replace(PROVED.circuit, step=replace(STEP, optimizer="momentum", momentum=128))}, "optimizer"),
         ({"x_shape": (8, 8)}, "x_shape"),
         ({"y_shape": (5, 2)}, "y_shape"),
         ({"circuit": replace(PROVED.circuit, step=replace(STEP, batch=7))}, "power of two"),

@@ -156,7 +156,7 @@ def _update(payload: bytes) -> Any:
     entry: Any = Entry(f"0x{who:040x}", bytes(32), bytes(32))  # type: ignore[arg-type]
     nothing: Any = bytes(32)
     weights: Any = bytes(64)
-    return UpdateAnnounced(number, nothing, entry, weights, b"", payload, 0.0)  # type: ignore[arg-type]
+    return UpdateAnnounced(number, nothing, entry, weights, (), (), b"", payload, 0.0)  # type: ignore[arg-type]
 
 
 @asynccontextmanager

@@ -38,7 +38,7 @@ class Bench:
             "y_shape": list(self.model.y_shape),
             "optimizer": self.model.optimizer,
             "learning_rate": self.model.learning_rate,
-            "codec": "int8",
+            "codec": self.model.codec,
             "rule": "mean",
             "outer": "none",
             "loss_and_grad": self.blob(self.model.loss_and_grad),
@@ -254,8 +254,12 @@ def test_a_proved_step_is_the_protocols(proved: Bench) -> None:
         assert (stepped.state == after).all()
     weights = proved.vector("weights")
     assert (weights == states[-1][: spec.parameters]).all()
-    decoded = CODECS["int8"].decode((proved.folder / "update").read_bytes(), spec.parameters)
-    assert (weights - states[0] == decoded + proved.vector("next_error")).all()
+    decoded = CODECS["exact"].decode((proved.folder / "update").read_bytes(), spec.parameters)
+    assert (weights - states[0] == decoded).all()
+    assert not proved.vector("next_error").any()
+    fields = {"state": proved.blob(proved.model.initial_state), "update": proved.path("update")}
+    assert proved.program.answer("land", {**fields, "weights": proved.path("landed")}) == {}
+    assert (proved.vector("landed") == weights).all()
 
 
 def test_a_proved_model_can_be_judged(proved: Bench) -> None:
