@@ -86,20 +86,16 @@ class SimCompute:
         self, job: _Job, step: StepSpec, start: Vector, pages: Sequence[model.Rows], error: Integers
     ) -> Trained | Refused:
         """Take the inner steps in the circuit's integers."""
-        states = [np.zeros(step.state_length, np.int64)]
-        states[0][: step.parameters] = start
-        for rows in pages:
-            stepped = compute_step(step, states[-1], *to_step_page(rows))
-            if isinstance(stepped, Reject):
-                return Refused(stepped.reason)
-            states.append(stepped.state)
+        states = self.take_steps(step, start, pages)
+        if isinstance(states, Reject):
+            return Refused(states.reason)
         weights = states[-1][: step.parameters].astype(np.int32)
         loss = model.compute_loss(job.sizes, model.from_grid(weights, job.package.scale_bits), pages[-1])
         path = await self._put(np.concatenate(states).astype(np.int32))
         return replace(await self._keep(job, start, weights, error, loss), states=path)
 
     async def _keep(self, job: _Job, state: Vector, weights: Vector, error: Integers, loss: float) -> Trained:
-        delta = weights.astype(np.int64) - state
+        delta = self.choose_delta(state, weights)
         compressed = compress(CODECS[job.package.codec], delta, error)
         return Trained(
             weights=await self._put(weights),
@@ -109,6 +105,23 @@ class SimCompute:
             carried=await self._put(_clip(delta + error)),
             loss=loss,
         )
+
+    # What a liar does differently, see `sim/liars.py`.
+
+    def take_steps(self, step: StepSpec, start: Vector, pages: Sequence[model.Rows]) -> list[Integers] | Reject:
+        """Return the states before each step and after the last."""
+        states = [np.zeros(step.state_length, np.int64)]
+        states[0][: step.parameters] = start
+        for rows in pages:
+            stepped = compute_step(step, states[-1], *to_step_page(rows))
+            if isinstance(stepped, Reject):
+                return stepped
+            states.append(stepped.state)
+        return states
+
+    def choose_delta(self, start: Vector, weights: Vector) -> Integers:
+        """Return what the update is to say of where the steps led."""
+        return weights.astype(np.int64) - start
 
     async def check_update(self, job: JobId, update: ContentId) -> Verdict:
         await self._spend(self._costs.check_s)

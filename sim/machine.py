@@ -54,8 +54,9 @@ class Process:
 
 
 class Machine:
-    def __init__(self, realm: Realm, name: str, settings: Settings) -> None:
+    def __init__(self, realm: Realm, name: str, settings: Settings, compute: type[SimCompute] = SimCompute) -> None:
         self.name = name
+        self._compute = compute
         self.identity = make_identity(realm.seed, name)
         self.disk = Disk()
         self._realm = realm
@@ -87,7 +88,7 @@ class Machine:
             chain=wallet,
             vault=vault,
             store=store,
-            compute=SimCompute(store, life, self._pace),
+            compute=self._compute(store, life, self._pace),
             prover=SimProver(store, life, self._pace),
             entropy=entropy,
             time_s=time_s,

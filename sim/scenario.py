@@ -8,6 +8,7 @@ import trio
 
 from protocols.chain import JobEnded, ProvingStarted, RoundCommitted, TrainingStarted
 from sim.determinism import draws
+from sim.liars import LIARS
 from sim.network import Weather
 from sim.requester import Order
 from sim.simulation import Plan, Simulation, Trouble
@@ -91,9 +92,10 @@ class Scenario:
     order: Order = Order()  # noqa: RUF009 - frozen
     weather: Weather = Weather()  # noqa: RUF009 - frozen
     public_beacon: bool = False
+    liar: str = ""
 
     def plan(self, nodes: int, seed: int) -> Plan:
-        return Plan(nodes, seed, self.order, self.weather, self.trouble, self.public_beacon)
+        return Plan(nodes, seed, self.order, self.weather, self.trouble, self.public_beacon, self.liar)
 
 
 SCENARIOS = {
@@ -101,6 +103,15 @@ SCENARIOS = {
     "digits-proved": Scenario(
         "the same, and two drawn training steps of each worker are proved", order=Order(samples=2, is_proved=True)
     ),
+    **{
+        f"digits-{name}": Scenario(
+            f"node-0 of a proved job cheats: {(liar.__doc__ or '').partition('.')[0][:1].lower()}"
+            f"{(liar.__doc__ or '').partition('.')[0][1:]}",
+            order=Order(samples=8, is_proved=True),
+            liar=name,
+        )
+        for name, liar in LIARS.items()
+    },
     "digits-kill": Scenario("a worker is killed in the middle of a round and restarts", kill_worker),
     "digits-leader": Scenario("a round's leader is killed and stays away until the proofs", kill_leader),
     "digits-cut": Scenario("a worker is cut off for 20 s, the chain included", cut_off),

@@ -11,7 +11,9 @@ from node.wiring import Settings
 from protocols.chain import Assigned, ChainEvent
 from protocols.ids import Address, Seat
 from sim.chain import SimChain
+from sim.compute import SimCompute
 from sim.determinism import draws
+from sim.liars import LIARS
 from sim.machine import ETHER, Machine, Realm, SimNode
 from sim.network import Internet, Weather
 from sim.requester import Delivery, Order, Requester
@@ -81,6 +83,8 @@ class Plan:
     trouble: Trouble
     public_beacon: bool = False
     """drand's, whose rounds the nodes have to post."""
+    liar: str = ""
+    """What node-0 is, of `sim/liars.py`."""
 
 
 async def simulate(plan: Plan, trace: Trace) -> Simulation:
@@ -88,7 +92,7 @@ async def simulate(plan: Plan, trace: Trace) -> Simulation:
     keyring = Keyring()
     internet = Internet(plan.weather, trace, draws(plan.seed, "internet"))
     realm = Realm(plan.seed, trace, keyring, internet, SimChain(keyring, trace, public_beacon=plan.public_beacon))
-    machines = tuple(_build_machine(realm, index) for index in range(plan.nodes))
+    machines = tuple(_build_machine(realm, index, plan.liar if index == 0 else "") for index in range(plan.nodes))
     client = Machine(realm, "requester", _settings(machines[0].address, is_worker=False))
     async with trio.open_nursery() as nursery:
         nodes = tuple(SimNode(realm, machine, nursery) for machine in machines)
@@ -108,9 +112,10 @@ async def simulate(plan: Plan, trace: Trace) -> Simulation:
     return simulation
 
 
-def _build_machine(realm: Realm, index: int) -> Machine:
+def _build_machine(realm: Realm, index: int, liar: str) -> Machine:
     known = (f"node-{i}" for i in range(min(index, NEIGHBOURS)))
-    return Machine(realm, f"node-{index}", _settings(*(f"/dns4/sim-{n}/tcp/4001/p2p/sim-{n}" for n in known)))
+    settings = _settings(*(f"/dns4/sim-{n}/tcp/4001/p2p/sim-{n}" for n in known))
+    return Machine(realm, f"node-{index}", settings, LIARS.get(liar, SimCompute))
 
 
 def _settings(*bootstrap: str, is_worker: bool = True) -> Settings:

@@ -3,7 +3,8 @@
 The one rule: training is `proved` only where every proof is on chain.
 
 Statement E proves the quality of committed weights and nothing about the work, so an evaluation job is `unproved` for
-ever. A T job is `proved` once each worker that a certificate counts has all its drawn steps proved.
+ever. A T job is `proved` once each worker that a certificate counts has all its drawn steps proved, and `not proved`
+if it ends before.
 """
 
 from __future__ import annotations
@@ -13,29 +14,37 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node.client.progress import Happened
-from protocols.chain import Assigned, ChainEvent, ProofAccepted, ProofPolicy, RoundCommitted, Terms, WorkerPaid
+from protocols.chain import (
+    Assigned,
+    ChainEvent,
+    JobEnded,
+    ProofAccepted,
+    ProofPolicy,
+    RoundCommitted,
+    Terms,
+    WorkerPaid,
+)
 from protocols.ids import Address
 
 # -- Training ------------------------------------------------------------------
 
-UNPROVED, PENDING, PROVED = "unproved", "not yet proved", "proved"
+UNPROVED, PENDING, PROVED, FAILED = "unproved", "not yet proved", "proved", "not proved"
 
 WHY = {
     UNPROVED: "the proofs show how good committed weights are on drawn held-out pages, not that the work was done",
     PENDING: "each worker has still to prove steps of its training, which a beacon draws",
+    FAILED: "the model holds updates of workers who did not prove the steps drawn of them, and lost their stakes",
     PROVED: "each worker proved drawn steps of its training, all of which it had committed to; two thirds of the seats "
     "checked that its steps begin with the certified state and end with the update that it sent",
 }
 
 
 def judge_training(terms: Terms, events: Iterable[ChainEvent]) -> str:
-    """Return # -- Training ------------------------------------------------------------------
-
-    UNPROVED, PENDING or PROVED from all that the chain has said of a job."""
+    """Return what may be said after all that the chain has said of a job."""
     if terms.proof_policy is not ProofPolicy.TRAINING:
         return UNPROVED
     seated: tuple[str, ...] = ()
-    counted, proofs = 0, Counter[str]()
+    counted, proofs, has_ended = 0, Counter[str](), False
     for event in events:
         match event:
             case Assigned(_, workers):
@@ -44,10 +53,14 @@ def judge_training(terms: Terms, events: Iterable[ChainEvent]) -> str:
                 counted |= event.participants
             case ProofAccepted(_, worker):
                 proofs[worker] += 1
+            case JobEnded():
+                has_ended = True
             case _:
                 pass
     owing = [worker for seat, worker in enumerate(seated) if counted >> seat & 1]
-    return PROVED if owing and all(proofs[worker] == terms.samples for worker in owing) else PENDING
+    if owing and all(proofs[worker] == terms.samples for worker in owing):
+        return PROVED
+    return FAILED if has_ended else PENDING
 
 
 def describe_training(training: str) -> str:
