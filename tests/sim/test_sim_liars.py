@@ -39,6 +39,6 @@ def test_an_update_that_the_steps_do_not_lead_to_is_in_no_certificate(liar: str)
     assert {event.participants.bit_count() for event in rounds} == {2}
 
 
-def _split(simulation: Simulation, report: Report) -> tuple[WorkerLine, list[WorkerReport]]:
+def _split(simulation: Simulation, report: Report) -> tuple[WorkerLine, list[WorkerLine]]:
     cheat = next(worker for worker in report.workers if worker.node == "node-0")
     return cheat, [worker for worker in report.workers if worker is not cheat]
