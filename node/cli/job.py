@@ -16,7 +16,7 @@ from rich.console import Console
 from node.cli.output import print_json, require_new_file
 from node.cli.render import JobLines, JobView, LiveJob, money_in, worker_table
 from node.client.jobspec import load_jobspec
-from node.client.outcome import WHY, describe_training, find_paid, judge_training
+from node.client.outcome import WHY, describe_detection, describe_training, find_paid, judge_training
 from node.client.pack import read_package
 from node.client.progress import Happened, PeersSeen, Progress, Stage
 from node.config import load_config
@@ -45,6 +45,8 @@ async def submit(options: argparse.Namespace) -> int:
             gateway = await session.connect(tuple(options.peer))
             with tempfile.TemporaryDirectory(prefix="skynet-pack-") as scratch:
                 packed = await session.packer.pack(spec, Path(scratch))
+            if packed.is_proved:
+                await lines.show(Stage(describe_detection(spec.terms.samples)))
             job = await session.submit(spec, gateway, packed)
             await lines.show(Stage("waiting for applicants"))
             training = judge_training(await session.posted_terms(job), ())

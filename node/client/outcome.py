@@ -60,12 +60,21 @@ def judge_training(terms: Terms, events: Iterable[ChainEvent]) -> str:
     owing = [worker for seat, worker in enumerate(seated) if counted >> seat & 1]
     if owing and all(proofs[worker] == terms.samples for worker in owing):
         return PROVED
-    return FAILED if has_ended else PENDING
+    return FAILED if owing and has_ended else PENDING
 
 
 def describe_training(training: str) -> str:
     return f"training: {training}"
 
+
+def describe_detection(samples: int) -> str:
+    """Say what the drawn steps of a worker are good for: a cheat in a share φ escapes with (1 − φ)**samples."""
+    found = [f"{1 - (1 - share) ** samples:.0%} of cheats in {name}" for share, name in CHEATS]
+    steps = "step" if samples == 1 else "steps"
+    return f"{samples} drawn {steps} of each worker will be proved: that finds {', '.join(found)}"
+
+
+CHEATS = ((0.01, "1 % of the steps"), (0.1, "10 %"), (0.5, "half"), (1.0, "all of them"))
 
 # -- Workers -------------------------------------------------------------------
 

@@ -68,6 +68,11 @@ class Packed:
     start: Commitment
     """C(θ_0)."""
 
+    @property
+    def is_proved(self) -> bool:
+        """Whether proofs are of training steps."""
+        return isinstance(self.package.circuit, TrainingCircuit)
+
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
@@ -158,7 +163,6 @@ class Packer:
 def write_terms(spec: JobSpec, packed: Packed, sealed: Sealed, requester_key: bytes) -> Terms:
     """Return the terms that the contract fixes."""
     terms, circuit = spec.terms, packed.package.circuit
-    is_proved = isinstance(circuit, TrainingCircuit)
     pages = sealed.dataset.proved_pages(circuit)
     return Terms(
         package=packed.package_id,
@@ -167,7 +171,7 @@ def write_terms(spec: JobSpec, packed: Packed, sealed: Sealed, requester_key: by
         srs=circuit.srs,
         requester_key=requester_key,
         pages_root=pages_root(page_commitments(pages)),
-        initial_commitment=hash_commitment(packed.start) if is_proved else ZERO_DIGEST,
+        initial_commitment=hash_commitment(packed.start) if packed.is_proved else ZERO_DIGEST,
         vk_digest=circuit.vk_digest,
         delegate=ZERO_ADDRESS,
         pages=len(pages),
@@ -176,7 +180,7 @@ def write_terms(spec: JobSpec, packed: Packed, sealed: Sealed, requester_key: by
         rounds=terms.rounds,
         steps=terms.steps,
         samples=terms.samples,
-        proof_policy=ProofPolicy.TRAINING if is_proved else ProofPolicy.EVALUATION,
+        proof_policy=ProofPolicy.TRAINING if packed.is_proved else ProofPolicy.EVALUATION,
         join_window_s=terms.join_window_s,
         ready_window_s=terms.ready_window_s,
         round_timeout_s=terms.round_timeout_s,
