@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from actors import position as positions
+from actors.examiner import Examiner
 from actors.exchange import Exchange
 from actors.mail import (
     CallWanted,
@@ -37,9 +38,9 @@ from actors.mail import (
 from actors.outbox import MailRecord
 from actors.ports import Aggregate, Inbox, Outbox, Ports, Record, Refused
 from protocols import round as rounds
-from protocols.chain import Certificate, ChainEvent, CommitRound, Entry, ProofPolicy, RoundCommitted, RoundNulled
-from protocols.eip712 import Receipt, Vote, compute_digest
-from protocols.evidence import EPOCH, hash_commitment, is_receipt_of, last_leaf_root, set_root
+from protocols.chain import Certificate, ChainEvent, CommitRound, Entry, RoundCommitted, RoundNulled
+from protocols.eip712 import Vote, compute_digest
+from protocols.evidence import EPOCH, hash_commitment, set_root
 from protocols.ids import ContentId, Digest, RoundNumber, Seat
 from protocols.message import (
     Body,
@@ -54,7 +55,7 @@ from protocols.message import (
 )
 from protocols.record import decode, encode
 from protocols.standing import Standings, judge_round
-from protocols.verdict import Accept, Reject
+from protocols.verdict import Reject
 
 log = structlog.get_logger("skynet.actors.aggregator")
 
@@ -86,6 +87,7 @@ class AggregatorActor:
         self._context = context
         self._plan = plan
         self._exchange = exchange
+        self._examiner = Examiner(ports, context, exchange)
         self._position = positions.begin(context.job, context.terms)
         self._round: rounds.Round | None = None
         self._losses: dict[Seat, float] = {}
@@ -279,7 +281,7 @@ class AggregatorActor:
         self, turn: trio.CapacityLimiter, seat: Seat, announced: UpdateAnnounced, state: ContentId
     ) -> None:
         async with turn:
-            fault = await self._fault_of(seat, announced, state)
+            fault = await self._examiner.find_fault(seat, announced, state)
         if fault:
             log.info("update refused", seat=seat, round=announced.round, reason=fault)
             return
@@ -288,47 +290,6 @@ class AggregatorActor:
             if now is not None and (now.number, now.parent) == (announced.round, announced.parent):
                 self._losses[seat] = announced.loss
                 await self._step(rounds.UpdateHeld(seat, announced.entry, self._ports.time_s()))
-
-    async def _fault_of(self, seat: Seat, announced: UpdateAnnounced, state: ContentId) -> str:
-        context, entry = self._context, announced.entry
-        if entry.worker != context.committee.workers[seat]:
-            return "an update in another worker's name"
-        receipt = Receipt(context.job, entry.worker, announced.round, entry.update, entry.leaves)
-        if self._ports.vault.recover(compute_digest(context.domain, receipt), announced.receipt) != entry.worker:
-            return "the receipt is not signed by the worker's wallet"
-        is_proved = context.terms.proof_policy is ProofPolicy.TRAINING
-        if not is_proved:
-            steps, weights = context.terms.steps, announced.weights
-            root = last_leaf_root(context.job, entry.worker, announced.round, steps, weights)
-            if root != entry.leaves:
-                return "the receipt root is not that of the announced weights"
-        if announced.update:
-            kept = await self._ports.store.put_blob(announced.update, public=False)
-            if kept != entry.update:
-                return "the update does not hash to its name"
-            await self._exchange.own(context.job, entry.update)
-        elif not await self._exchange.fetch_owned(context.job, entry.update, self._ports.network.connected()):
-            return "nobody has the update"
-        verdict = await self._ports.compute.check_update(context.job, entry.update)
-        if not isinstance(verdict, Accept):
-            return verdict.reason
-        return await self._fault_of_steps(announced, state) if is_proved else ""
-
-    async def _fault_of_steps(self, announced: UpdateAnnounced, state: ContentId) -> str:
-        """Hold a T job's receipt against its update: the steps must lead from θ_r to θ_r + u, nowhere else."""
-        context, prover = self._context, self._ports.prover
-        landed = await self._ports.compute.land(context.job, state, announced.entry.update)
-        if isinstance(landed, Refused):
-            return landed.reason
-        start, end = await prover.commit(context.job, state), await prover.commit(context.job, landed)
-        if isinstance(start, Refused) or isinstance(end, Refused):
-            return "our prover child can't commit"
-        if end != announced.weights:
-            return "the update does not lead to the weights that were committed to"
-        paths = (announced.start_path, announced.end_path)
-        steps = context.terms.steps
-        holds = is_receipt_of(context.job, announced.round, announced.entry, steps, start, end, paths)
-        return "" if holds else "the receipt's steps do not lead from the round's state to the update"
 
     def _is_signed(self, seat: Seat, vote: VoteCast) -> bool:
         worker = self._context.committee.workers[seat]
