@@ -158,16 +158,17 @@ class Shop:
 
     async def wait_key(self, order: OrderId, *, patience_s: float) -> bytes:
         """The sealed key of a paid order. Raises JobFailed where it does not come in time."""
-        name = f"order 0x{order.hex()}"
-        with trio.move_on_after(patience_s):
-            while True:
-                view = require(await self.market.order(order))
-                if view.state is OrderState.FILLED:
-                    return require(await self.market.purchases())[order].sealed_key
-                if require(await self.ledger.chain.head()).timestamp_s >= view.deadline_s:
-                    remedy = f"take the money back: `skynet model refund 0x{order.hex()}`"
-                    raise JobFailed(name, "the seller did not deliver its key in time", remedy)
-                await trio.sleep(POLL_S)
+        name, until_s = f"order 0x{order.hex()}", trio.current_time() + patience_s
+        while True:  # looks once, however short the patience
+            view = require(await self.market.order(order))
+            if view.state is OrderState.FILLED:
+                return require(await self.market.purchases())[order].sealed_key
+            if require(await self.ledger.chain.head()).timestamp_s >= view.deadline_s:
+                remedy = f"take the money back: `skynet model refund 0x{order.hex()}`"
+                raise JobFailed(name, "the seller did not deliver its key in time", remedy)
+            if trio.current_time() >= until_s:
+                break
+            await trio.sleep(POLL_S)
         raise JobFailed(name, "its key is not delivered yet", "the same command goes on waiting; it pays only once")
 
     async def refund(self, order: OrderId) -> tuple[Wei, Address]:
