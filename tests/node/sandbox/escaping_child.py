@@ -13,6 +13,7 @@ from node import sandbox
 from protocols import frames
 
 channel = sandbox.enter(sys.argv[1:])
+MOST_THREADS = 1000
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -37,6 +38,22 @@ def spread() -> None:
 
 def spread_no_more() -> None:
     pass
+
+
+def swarm() -> None:
+    """Start threads until there is no more to be had, and let them go."""
+    leave, threads = threading.Event(), []
+    try:
+        while True:
+            threads.append(threading.Thread(target=leave.wait))
+            threads[-1].start()
+    except RuntimeError:
+        threads.pop()
+    leave.set()
+    for thread in threads:
+        thread.join()
+    if len(threads) > MOST_THREADS:
+        raise OSError(errno.E2BIG, f"{len(threads)} threads")
 
 
 def abstract() -> None:
@@ -68,6 +85,7 @@ ATTEMPTS: dict[str, Callable[[str], object]] = {
     "fork": lambda _: spawn(),
     "vfork": lambda _: os.posix_spawn("/bin/true", ["/bin/true"], {}),
     "thread": lambda _: spread(),
+    "swarm": lambda _: swarm(),
     "signal": lambda pid: os.kill(int(pid), 0),
     "limit": lambda pid: call("prlimit", int(pid), 7, 0, 0),
     "trace": lambda pid: call("ptrace", 16, int(pid), 0, 0),

@@ -117,6 +117,7 @@ async def test_network(tmp_path: Path, findings: Findings) -> None:
 async def test_processes(tmp_path: Path, findings: Findings) -> None:
     async with imprisoned(tmp_path) as prisoner:
         assert await prisoner.attempt("thread") is None
+        assert await prisoner.attempt("swarm") is None  # ends at its memory, if not at its limit of threads
         for do in ("fork", "vfork", "session", "unshare", "mount", "root", "user"):
             assert await prisoner.attempt(do) is not None, do
         for program in ("/bin/true", sys.executable):
