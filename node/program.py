@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -210,7 +211,9 @@ def _open_archive(config: Config, role: Role) -> Iterator[MessageArchive | None]
 
 @contextmanager
 def _scratch(config: Config) -> Iterator[Path]:
+    """Folders for children, empty: what a killed node's left there would keep blobs on the disk."""
     path = config.data_dir / "scratch"
+    shutil.rmtree(path, ignore_errors=True)
     for name in ("compute", "prover"):
         (path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
     yield path
