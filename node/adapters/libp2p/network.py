@@ -38,6 +38,7 @@ from protocols.waku import METADATA, RELAY, Metadata
 from protocols.waku_filter import FILTER_PUSH
 
 DELIVERIES, DELIVERY_BYTES = 8192, 64 * 1024 * 1024  # waiting for the gossip actor; above, the oldest is shed
+ADDRESSES_S = 10.0  # for which our own are remembered: actors ask four times a second
 BOOK_PEERS, BOOK_ADDRESSES = 1024, 16  # addresses that once led to a peer
 
 
@@ -82,6 +83,8 @@ class LibP2PNetwork(Network):
         self._peer_exchange = PeerExchange(
             config, key, self._client, lambda: self.addresses, archives=archive is not None, time_s=time_s
         )
+        self._listened_to: tuple[str, ...] = ()
+        self._listened_until_s = float("-inf")
         self._book: dict[PeerId, dict[Multiaddr, None]] = {}
         self._dials: dict[PeerId, trio.Lock] = {}
         self._relay: RelayShell | LightShell
@@ -133,7 +136,12 @@ class LibP2PNetwork(Network):
         return (*self._listened(), *self._reachable.addresses)
 
     def _listened(self) -> tuple[str, ...]:
-        return tuple(str(address) for address in self._host.get_addrs())
+        """As of the last ADDRESSES_S: a laptop changes its network, and py-libp2p takes 0.3 ms to say so."""
+        now_s = trio.current_time()
+        if now_s >= self._listened_until_s:
+            self._listened_until_s = now_s + ADDRESSES_S
+            self._listened_to = tuple(str(address) for address in self._host.get_addrs())
+        return self._listened_to
 
     @property
     def reachability(self) -> Reachability:
