@@ -28,7 +28,7 @@ _MAX_DEPTH = 8  # deeper nesting is rendered by repr; a cycle ends there
 # Say too much at info, or whole URLs, which may hold access tokens.
 _CHATTY = ("httpx", "httpcore", "libp2p", "multiaddr", "urllib3", "web3", "asyncio", "jax", "matplotlib")
 
-# Calls a dial that nobody answers an error; who dialled says what there is to say.
+# Call a dial that nobody answers an error; who dialled says what there is to say.
 _REPEATING = ("libp2p.network.swarm", "libp2p.transport.tcp")
 
 # -- Set-up --------------------------------------------------------------------
