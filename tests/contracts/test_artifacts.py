@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -114,6 +115,7 @@ def compilers() -> None:
         subprocess.run([*node_command("npm"), "ci"], cwd=CONTRACTS, check=True, capture_output=True, timeout=200)
 
 
+@pytest.mark.skipif(os.environ.get("SKYNET_PROFILE") != "ci", reason="both compilers: 40 s")
 @pytest.mark.slow
 @pytest.mark.usefixtures("compilers")
 def test_recompiling_gives_the_committed_artifacts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -203,6 +204,7 @@ def test_a_wrong_command_line_is_usage(options: list[str], tmp_path: Path) -> No
     assert raised.value.code == ExitCode.USAGE
 
 
+@pytest.mark.skipif(os.environ.get("SKYNET_PROFILE") != "ci", reason="the exporter takes 20 s")
 @pytest.mark.slow
 def test_what_the_table_lacks_goes_through_jax2onnx(tmp_path: Path) -> None:
     (tmp_path / "cnn.py").write_text(
